@@ -1,0 +1,2 @@
+//! The `wasmplug` binary.
+fn main() {}
