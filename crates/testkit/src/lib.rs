@@ -1,0 +1,39 @@
+//! Protocol-level servers and clients: an echo upstream, an OCI registry, and a raw HTTP client.
+//!
+//! Tests of every crate use them, and so does the product's own quickstart; nothing in here knows
+//! what a `WasmPlugin` is.
+//! Everything binds loopback, on a port that the operating system chooses, unless the caller asks
+//! for an address.
+//! The HTTP/1.1 code is hand-written on purpose: what a proxy did to the order, the case and the
+//! repetition of headers must be visible, and a usual HTTP library hides all three.
+//!
+//! - [`upstream`]: a server that tells what it received, or plays a script, broken ones included.
+//! - [`client`]: sends raw bytes and reads exactly one response.
+//! - [`registry`]: a read-only OCI distribution registry with images built in memory.
+
+mod http1;
+mod message;
+mod server;
+
+pub mod client;
+pub mod registry;
+pub mod upstream;
+
+pub use client::{RawClient, Response};
+pub use message::{End, Received, Reply, Scripted};
+pub use registry::{Image, Registry, RegistryThread};
+pub use upstream::{Upstream, UpstreamThread};
+
+use std::time::Duration;
+
+/// Environment variable that overrides [`patience`], in whole seconds.
+pub const PATIENCE_VARIABLE: &str = "WASMPLUG_TEST_PATIENCE";
+
+/// How long anything here waits for something outside the process before it gives up.
+///
+/// Default: 10 s. It only decides how fast a broken test fails, never whether a correct one
+/// passes.
+pub fn patience() -> Duration {
+    let seconds = std::env::var(PATIENCE_VARIABLE).ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(10))
+}
