@@ -1,4 +1,5 @@
-//! Protocol-level servers and clients: an echo upstream, an OCI registry, and a raw HTTP client.
+//! Protocol-level servers and clients: an echo upstream, an OCI registry, a raw HTTP client, and
+//! a real Envoy.
 //!
 //! Tests of every crate use them, and so does the product's own quickstart; nothing in here knows
 //! what a `WasmPlugin` is.
@@ -10,12 +11,14 @@
 //! - [`upstream`]: a server that tells what it received, or plays a script, broken ones included.
 //! - [`client`]: sends raw bytes and reads exactly one response.
 //! - [`registry`]: a read-only OCI distribution registry with images built in memory.
+//! - [`envoy`]: starts the Envoy binary, when there is one, with a Wasm filter in its chain.
 
 mod http1;
 mod message;
 mod server;
 
 pub mod client;
+pub mod envoy;
 pub mod registry;
 pub mod upstream;
 

@@ -1,0 +1,161 @@
+//! The bootstrap document: one listener, one static cluster, Wasm filters, the router.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde_json::{Value, json};
+
+/// One `envoy.filters.http.wasm`.
+///
+/// Source: Envoy API, `envoy.extensions.wasm.v3.PluginConfig`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WasmFilter {
+    /// Name of the plugin.
+    pub name: String,
+    /// Root id, which a module with several plugins uses to choose among them.
+    pub root_id: String,
+    /// The module.
+    pub module_path: PathBuf,
+    /// Configuration, handed to the plugin as it is.
+    pub configuration: String,
+    /// VM id; plugins with the same id, module and VM configuration share a VM.
+    pub vm_id: String,
+    /// What a trap means for streams; `None` leaves Envoy's default.
+    pub fail_policy: Option<FailurePolicy>,
+    /// Environment variables of the VM.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Source: Envoy API, `envoy.extensions.wasm.v3.FailurePolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// Streams get 503 and the VM stays dead.
+    FailClosed,
+    /// Streams pass without the plugin.
+    FailOpen,
+    /// The VM is made anew, with back-off.
+    FailReload,
+}
+
+// === impl WasmFilter ===
+
+impl WasmFilter {
+    /// A filter with this name, module and configuration; no root id, VM id or environment.
+    pub fn new(name: &str, module_path: impl Into<PathBuf>, configuration: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            root_id: String::new(),
+            module_path: module_path.into(),
+            configuration: configuration.to_owned(),
+            vm_id: String::new(),
+            fail_policy: None,
+            environment: Vec::new(),
+        }
+    }
+
+    fn document(&self) -> Value {
+        let mut config = json!({
+            "name": self.name,
+            "root_id": self.root_id,
+            "vm_config": {
+                "vm_id": self.vm_id,
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": { "local": { "filename": self.module_path } },
+            },
+        });
+        if !self.configuration.is_empty() {
+            config["configuration"] = json!({
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": self.configuration,
+            });
+        }
+        if !self.environment.is_empty() {
+            let variables: serde_json::Map<String, Value> = self
+                .environment
+                .iter()
+                .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+                .collect();
+            config["vm_config"]["environment_variables"] = json!({ "key_values": variables });
+        }
+        if let Some(policy) = self.fail_policy {
+            config["failure_policy"] = Value::from(match policy {
+                FailurePolicy::FailClosed => "FAIL_CLOSED",
+                FailurePolicy::FailOpen => "FAIL_OPEN",
+                FailurePolicy::FailReload => "FAIL_RELOAD",
+            });
+        }
+        json!({
+            "name": self.name,
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": config,
+            },
+        })
+    }
+}
+
+/// The whole document; JSON is YAML, and needs no quoting rules.
+pub(super) fn document(upstream: SocketAddr, filters: &[WasmFilter]) -> Value {
+    let mut http_filters: Vec<Value> = filters.iter().map(WasmFilter::document).collect();
+    http_filters.push(json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        },
+    }));
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    json!({
+        "admin": { "address": address(any_port) },
+        "static_resources": {
+            "listeners": [{
+                "name": "traffic",
+                "address": address(any_port),
+                "filter_chains": [{ "filters": [connection_manager(&http_filters)] }],
+            }],
+            "clusters": [{
+                "name": "upstream",
+                "type": "STATIC",
+                "connect_timeout": "1s",
+                "load_assignment": {
+                    "cluster_name": "upstream",
+                    "endpoints": [{
+                        "lb_endpoints": [{ "endpoint": { "address": address(upstream) } }],
+                    }],
+                },
+            }],
+        },
+    })
+}
+
+fn connection_manager(http_filters: &[Value]) -> Value {
+    let type_url = "type.googleapis.com/envoy.extensions.filters.network.\
+                    http_connection_manager.v3.HttpConnectionManager";
+    json!({
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+            "@type": type_url,
+            "stat_prefix": "traffic",
+            "codec_type": "AUTO",
+            "http_filters": http_filters,
+            "route_config": {
+                "name": "traffic",
+                "virtual_hosts": [{
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{
+                        "match": { "prefix": "/" },
+                        "route": { "cluster": "upstream", "timeout": "0s" },
+                    }],
+                }],
+            },
+        },
+    })
+}
+
+fn address(addr: SocketAddr) -> Value {
+    json!({
+        "socket_address": { "address": addr.ip().to_string(), "port_value": addr.port() },
+    })
+}
