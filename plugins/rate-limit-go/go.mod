@@ -1,0 +1,3 @@
+module wasmplug.dev/plugins/rate-limit-go
+
+go 1.24

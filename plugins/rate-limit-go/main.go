@@ -1,0 +1,86 @@
+//go:build wasip1
+
+// A Proxy-Wasm plugin that limits requests to two a second and marks every response.
+//
+// The limit belongs to the VM: every stream of one VM takes its tokens from the same bucket.
+package main
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+
+	"wasmplug.dev/plugins/rate-limit-go/internal/bucket"
+	"wasmplug.dev/plugins/rate-limit-go/internal/proxywasm"
+)
+
+const (
+	limitedStatus = 403
+	limitedBody   = "rate limited, wait and retry."
+)
+
+// responseHeaders are added to every response, in no particular order.
+var responseHeaders = map[string]string{
+	"who-am-i":    "go-wasm-extension",
+	"injected-by": "istio-api!",
+	"hally":       "wang",
+	"wang":        "1234567",
+}
+
+// tokens is the bucket of the VM: it runs one thread, whichever plugin context asks.
+var tokens bucket.Bucket
+
+func init() {
+	proxywasm.SetPlugin(func() proxywasm.Plugin { return &rateLimit{} })
+}
+
+// main never runs: the module is a reactor.
+func main() {}
+
+type rateLimit struct {
+	configuration string
+}
+
+func (p *rateLimit) OnConfigure(configuration string) bool {
+	// A header is one line, whatever the layout of the configuration.
+	p.configuration = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, configuration)
+	return true
+}
+
+func (p *rateLimit) NewStream(contextID uint32) proxywasm.Stream {
+	return &rateLimitStream{contextID: contextID, configuration: p.configuration}
+}
+
+type rateLimitStream struct {
+	contextID     uint32
+	configuration string
+}
+
+func (s *rateLimitStream) OnRequestHeaders() proxywasm.Action {
+	stream := "stream " + strconv.FormatUint(uint64(s.contextID), 10)
+	left, ok := tokens.Take(proxywasm.Now())
+	if !ok {
+		proxywasm.Log(stream + ": rate limited")
+		headers := [][2]string{{"powered-by", "proxy-wasm-go-sdk!!"}}
+		proxywasm.SendLocalResponse(limitedStatus, headers, limitedBody)
+		return proxywasm.ActionPause
+	}
+	proxywasm.Log(stream + ": accepted, " + strconv.Itoa(left) + " tokens left")
+	return proxywasm.ActionContinue
+}
+
+// OnResponseHeaders runs for the upstream's responses and for the plugin's own 403 alike.
+func (s *rateLimitStream) OnResponseHeaders() proxywasm.Action {
+	for name, value := range responseHeaders {
+		proxywasm.AddResponseHeader(name, value)
+	}
+	if s.configuration != "" {
+		proxywasm.AddResponseHeader("configdata", s.configuration)
+	}
+	return proxywasm.ActionContinue
+}
