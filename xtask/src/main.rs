@@ -9,9 +9,16 @@
     reason = "a task talks to the person who started it"
 )]
 
+mod ci;
+mod deny;
+mod deps;
 mod plugins;
 mod process;
 mod repository;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -27,13 +34,29 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run everything that must hold before a change lands.
+    Ci(ci::Options),
     /// Build the example plugins to WebAssembly and keep them in `plugins/prebuilt`.
     Plugins(plugins::Options),
+    /// Install the programs that tests and benchmarks run, and show where they are.
+    Tools(tools::Options),
+    /// Check house rules: file sizes, names, links, unfinished code, machine paths.
+    Tidy,
+    /// Check that the crates depend on each other as drawn.
+    Deps,
+    /// Check licences, bans and sources of dependencies by cargo-deny.
+    Deny,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let repository = Repository::find()?;
     match Arguments::parse().task {
-        Task::Plugins(options) => plugins::run(&repository, &options),
+        Task::Ci(options) => return Ok(ci::run(&repository, &options)),
+        Task::Plugins(options) => plugins::run(&repository, &options)?,
+        Task::Tools(options) => tools::run(&repository, &options),
+        Task::Tidy => tidy::run(&repository)?,
+        Task::Deps => deps::run(&repository)?,
+        Task::Deny => deny::run(&repository)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,14 @@ use crate::plugins::{Language, Plugin};
 use crate::process;
 use crate::repository::Repository;
 
+/// The machine's own Go, no module but the plugin's own, nothing of the checkout in the result.
+const GO_ENVIRONMENT: [(&str, &str); 4] = [
+    ("GOFLAGS", "-buildvcs=false"),
+    ("GOPROXY", "off"),
+    ("GOTOOLCHAIN", "local"),
+    ("GOWORK", "off"),
+];
+
 /// The compilers, found when the first plugin needs them.
 pub(super) struct Toolchains<'a> {
     repository: &'a Repository,
@@ -47,6 +55,24 @@ impl<'a> Toolchains<'a> {
             Language::Go => build_go(folder, work)?,
         };
         Ok(fs_err::read(module)?)
+    }
+
+    /// Runs the unit tests of what in a plugin needs no host, on this machine.
+    pub(super) fn test(&self, plugin: Plugin, folder: &Path) -> anyhow::Result<()> {
+        let mut command = match plugin.language {
+            Language::Rust => {
+                let mut command = Command::new("cargo");
+                let work = self.repository.target("plugins-build/native");
+                command.args(["test", "--locked", "--target-dir"]).arg(work);
+                command
+            }
+            Language::Go => {
+                let mut command = Command::new("go");
+                command.args(["test", "./..."]).envs(GO_ENVIRONMENT);
+                command
+            }
+        };
+        process::run(command.current_dir(folder))
     }
 
     fn build_rust(&self, plugin: Plugin, folder: &Path, work: &Path) -> anyhow::Result<PathBuf> {
@@ -92,11 +118,7 @@ fn build_go(folder: &Path, work: &Path) -> anyhow::Result<PathBuf> {
             .current_dir(folder)
             .env("GOOS", "wasip1")
             .env("GOARCH", "wasm")
-            .env("GOFLAGS", "-buildvcs=false")
-            .env("GOTOOLCHAIN", "local")
-            // The plugin needs no other module: nothing is asked of a proxy.
-            .env("GOPROXY", "off")
-            .env("GOWORK", "off"),
+            .envs(GO_ENVIRONMENT),
     )
     .context("plugins in Go need Go 1.24 or newer")?;
     Ok(module)

@@ -63,6 +63,7 @@ fn check(
         Ok(version) => version,
         Err(error) => return Ok(Verdict::Skipped(format!("{error:#}"))),
     };
+    toolchains.test(plugin, &plugin.folder(repository))?;
     let rebuilt = build_in_tree(repository, toolchains, plugin)?;
     compare(name, entry, &version, &kept, &rebuilt)
 }

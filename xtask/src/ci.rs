@@ -1,0 +1,135 @@
+//! `cargo xtask ci`: everything that must hold before a change lands.
+//!
+//! Every step runs even if an earlier one failed, so that one run shows all that is wrong. The
+//! last line on standard output counts the tests: `N passed, N failed, N skipped`.
+
+mod stream;
+mod tally;
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use crate::ci::tally::Tally;
+use crate::process;
+use crate::repository::Repository;
+
+/// What `cargo xtask ci` is told.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Leave out the documentation, the rebuild of the plugins and the release build.
+    #[arg(long)]
+    fast: bool,
+}
+
+/// One command, streamed and timed.
+struct Step {
+    name: &'static str,
+    command: Command,
+    is_slow: bool,
+}
+
+/// How a step ended.
+struct Outcome {
+    name: &'static str,
+    time: Duration,
+    failure: Option<String>,
+}
+
+/// Runs all steps and sums up.
+pub(crate) fn run(repository: &Repository, options: &Options) -> ExitCode {
+    let mut tally = Tally::default();
+    let mut outcomes = Vec::new();
+    for mut step in steps(repository) {
+        if step.is_slow && options.fast {
+            continue;
+        }
+        println!("\n=== {}", step.name);
+        let started = Instant::now();
+        let failure = stream::run(&mut step.command, &mut tally, &mut std::io::stdout()).err();
+        let outcome = Outcome {
+            name: step.name,
+            time: started.elapsed(),
+            failure: failure.map(|error| format!("{error:#}")),
+        };
+        println!("{}", outcome.line());
+        outcomes.push(outcome);
+    }
+    sum_up(&outcomes, &tally)
+}
+
+fn steps(repository: &Repository) -> Vec<Step> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(arguments).current_dir(repository.path(""));
+        command
+    };
+    let quick = |name, arguments: &[&str]| Step { name, command: cargo(arguments), is_slow: false };
+    let slow = |name, arguments: &[&str]| Step { name, command: cargo(arguments), is_slow: true };
+    let mut docs = slow("docs", &["doc", "--workspace", "--no-deps"]);
+    docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    vec![
+        quick("fmt", &["fmt", "--all", "--check"]),
+        quick("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        quick("tidy", &["xtask", "tidy"]),
+        quick("deps", &["xtask", "deps"]),
+        quick("tools", &["xtask", "tools"]),
+        slow("plugins", &["xtask", "plugins", "--check"]),
+        quick("build", &["build", "--package", "wasmplug"]),
+        quick("tests", test_arguments(process::find("cargo-nextest").is_some())),
+        quick("doctests", &["test", "--workspace", "--doc", "--no-fail-fast"]),
+        docs,
+        slow(
+            "quickstart",
+            &["run", "--release", "--package", "wasmplug", "--", "quickstart", "--once"],
+        ),
+    ]
+}
+
+/// Shows the output of tests that pass, too: it says which of them were skipped, and why.
+fn test_arguments(has_nextest: bool) -> &'static [&'static str] {
+    if has_nextest {
+        &["nextest", "run", "--workspace", "--no-fail-fast", "--success-output", "immediate"]
+    } else {
+        &[
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+        ]
+    }
+}
+
+fn sum_up(outcomes: &[Outcome], tally: &Tally) -> ExitCode {
+    println!("\n=== summary");
+    for outcome in outcomes {
+        println!("{}", outcome.line());
+    }
+    for reason in tally.skipped() {
+        println!("SKIPPED: {reason}");
+    }
+    let has_run_tests = tally.passed() > 0;
+    if !has_run_tests {
+        println!("no test has run");
+    }
+    println!("{tally}");
+    let is_fine = outcomes.iter().all(|outcome| outcome.failure.is_none());
+    if is_fine && has_run_tests && tally.failed() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl Outcome {
+    fn line(&self) -> String {
+        let seconds = self.time.as_secs_f64();
+        match &self.failure {
+            None => format!("{:<12} ok     {seconds:>7.1} s", self.name),
+            Some(reason) => format!("{:<12} FAILED {seconds:>7.1} s  {reason}", self.name),
+        }
+    }
+}
