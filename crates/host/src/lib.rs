@@ -1,1 +1,71 @@
-//! Placeholder crate documentation, replaced with the first code.
+//! Runs Proxy-Wasm plugins on wasmtime for any embedder.
+//!
+//! A **module** is compiled once per process ([`CompiledModule`]). A **VM** ([`VmHandle`]) is one
+//! instance of it on one thread; one or more **plugins** ([`Plugin`]) live in a VM, and every HTTP
+//! stream that meets a plugin has a **stream context** in it ([`HttpStream`]). The embedder
+//! implements [`StreamHost`] for what a stream may see and [`PluginServices`] for what a plugin may
+//! ask for; [`Host`] holds what all VMs of a process share.
+//!
+//! ```
+//! use std::rc::Rc;
+//! use std::sync::Arc;
+//! use wasmplug_host::{CompiledModule, Host, NoServices, Plugin, PluginConfig, VmConfig, VmHandle};
+//!
+//! # fn run(wasm: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+//! let host = Arc::new(Host::new()?);
+//! let module = CompiledModule::compile(&host, wasm)?;
+//! let vm = VmHandle::start(&host, &module, VmConfig::default())?;
+//! let config = PluginConfig { name: "example".into(), ..PluginConfig::default() };
+//! let plugin = Plugin::start(&vm, &config, Rc::new(NoServices))?;
+//! plugin.tick()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Guests are not trusted: each callback has a deadline, each VM a memory cap, and a guest that
+//! traps ends only its VM. Nothing here is `static` and nothing blocks.
+
+#![deny(clippy::indexing_slicing)]
+
+pub mod abi;
+
+mod body;
+mod callbacks;
+mod clock;
+mod compiled_module;
+mod context;
+mod engine;
+mod error;
+mod failure;
+mod fields;
+mod host;
+mod hostcalls;
+mod limits;
+mod log;
+mod memory;
+mod plugin;
+mod plugin_metrics;
+mod property;
+mod shared_data;
+mod shared_queue;
+mod stream;
+mod vm;
+
+pub use self::body::BodyBuffer;
+pub use self::clock::{Clock, SystemClock};
+pub use self::compiled_module::CompiledModule;
+pub use self::context::StreamActions;
+pub use self::engine::Engine;
+pub use self::error::{Failure, FailureKind, LoadError, StartError};
+pub use self::fields::{Fields, FieldsKind, Pseudo};
+pub use self::host::Host;
+pub use self::limits::{EPOCH_PERIOD, Limits};
+pub use self::log::{LogRecord, LogSink, NoLog};
+pub use self::plugin::{
+    HttpCall, HttpCallResponse, NoServices, Plugin, PluginConfig, PluginServices,
+};
+pub use self::plugin_metrics::{BUCKETS, MetricStore, MetricValue};
+pub use self::property::PropertyValue;
+pub use self::shared_queue::QueueConsumer;
+pub use self::stream::{HttpStream, LocalReply, LogFields, StreamHost};
+pub use self::vm::{VmConfig, VmHandle};

@@ -1,0 +1,262 @@
+//! The contexts of one VM: plugin (root) contexts and stream contexts, by id.
+//!
+//! A stream context holds what the plugin may touch at this moment: the embedder moves header maps
+//! and bodies in before a callback and takes them out when the plugin lets them go. What is not
+//! here is not available, which is how Envoy's rules about phases come out by themselves.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::abi::{MapType, Status};
+use crate::body::BodyBuffer;
+use crate::fields::Fields;
+use crate::stream::{LocalReply, StreamHost};
+
+/// All live contexts of a VM. Ids start at 1 and are never used again.
+#[derive(Default)]
+pub(crate) struct ContextTable {
+    by_id: HashMap<u32, Context, BuildHasherDefault<IdHasher>>,
+    last_id: u32,
+}
+
+/// Context ids are consecutive, so spreading them is all a hash has to do.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+/// One context. Streams are boxed: they are many times larger than what a lookup moves.
+pub(crate) enum Context {
+    Root(Box<RootContext>),
+    Stream(Box<StreamContext>),
+}
+
+/// State of one plugin in this VM.
+pub(crate) struct RootContext {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) root_id: Arc<str>,
+    pub(crate) configuration: Bytes,
+    /// Answer to an HTTP call, only while its callback runs.
+    pub(crate) call_response: Option<CallResponse>,
+    /// Last status and message, as `proxy_get_status` gives them.
+    pub(crate) last_status: (u32, String),
+    /// `proxy_on_done` returned false: the context waits for `proxy_done`.
+    pub(crate) is_pending_done: bool,
+    pub(crate) is_done: bool,
+}
+
+/// What `proxy_on_http_call_response` may look at.
+pub(crate) struct CallResponse {
+    pub(crate) headers: Fields,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Fields,
+}
+
+/// State of one plugin for one stream.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
+pub(crate) struct StreamContext {
+    pub(crate) root: u32,
+    pub(crate) host: Rc<dyn StreamHost>,
+    pub(crate) is_created: bool,
+    /// The maps can be read, not written: the log phase.
+    pub(crate) is_read_only: bool,
+    /// `proxy_continue_*` was called: Envoy drops the request's pointers at once.
+    pub(crate) is_request_hidden: bool,
+    pub(crate) request_headers: Option<Fields>,
+    pub(crate) request_trailers: Option<Fields>,
+    pub(crate) response_headers: Option<Fields>,
+    pub(crate) response_trailers: Option<Fields>,
+    pub(crate) request_body: Option<BodyBuffer>,
+    pub(crate) response_body: Option<BodyBuffer>,
+    /// The last body bytes are being shown, so trailers may be created.
+    pub(crate) may_add_request_trailers: bool,
+    pub(crate) may_add_response_trailers: bool,
+    pub(crate) actions: StreamActions,
+}
+
+/// What a plugin asked for; the embedder does it after the callback has returned.
+///
+/// Source: Envoy queues these too, because they re-enter the filter chain.
+#[derive(Debug, Default)]
+pub struct StreamActions {
+    /// Let the held request go on.
+    pub continue_request: bool,
+    /// Let the held response go on.
+    pub continue_response: bool,
+    /// Reset the stream.
+    pub close: bool,
+    /// Answer in place of the upstream. The first one counts.
+    pub local_reply: Option<LocalReply>,
+}
+
+// === impl IdHasher ===
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+// === impl ContextTable ===
+
+impl ContextTable {
+    /// Adds a context under the next id. `None` if the ids are used up.
+    pub(crate) fn insert(&mut self, context: Context) -> Option<u32> {
+        let id = self.last_id.checked_add(1)?;
+        self.last_id = id;
+        self.by_id.insert(id, context);
+        Some(id)
+    }
+
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Context> {
+        self.by_id.remove(&id)
+    }
+
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn stream(&self, id: u32) -> Option<&StreamContext> {
+        match self.by_id.get(&id)? {
+            Context::Stream(stream) => Some(stream),
+            Context::Root(_) => None,
+        }
+    }
+
+    pub(crate) fn stream_mut(&mut self, id: u32) -> Option<&mut StreamContext> {
+        match self.by_id.get_mut(&id)? {
+            Context::Stream(stream) => Some(stream),
+            Context::Root(_) => None,
+        }
+    }
+
+    /// Id of the root that this context belongs to: its own, if it is one.
+    pub(crate) fn root_of(&self, id: u32) -> Option<u32> {
+        match self.by_id.get(&id)? {
+            Context::Root(_) => Some(id),
+            Context::Stream(stream) => Some(stream.root),
+        }
+    }
+
+    /// The root that this context belongs to.
+    pub(crate) fn root(&self, id: u32) -> Option<&RootContext> {
+        match self.by_id.get(&id)? {
+            Context::Root(root) => Some(root),
+            Context::Stream(stream) => match self.by_id.get(&stream.root)? {
+                Context::Root(root) => Some(root),
+                Context::Stream(_) => None,
+            },
+        }
+    }
+
+    /// The root that this context belongs to.
+    pub(crate) fn root_mut(&mut self, id: u32) -> Option<&mut RootContext> {
+        let id = self.root_of(id)?;
+        match self.by_id.get_mut(&id)? {
+            Context::Root(root) => Some(root),
+            Context::Stream(_) => None,
+        }
+    }
+
+    /// Hosts of all streams, to tell them that the VM died.
+    pub(crate) fn stream_hosts(&self) -> Vec<Rc<dyn StreamHost>> {
+        let hosts = self.by_id.values().filter_map(|context| match context {
+            Context::Stream(stream) => Some(Rc::clone(&stream.host)),
+            Context::Root(_) => None,
+        });
+        hosts.collect()
+    }
+}
+
+// === impl StreamContext ===
+
+impl StreamContext {
+    pub(crate) fn new(root: u32, host: Rc<dyn StreamHost>) -> Self {
+        Self {
+            root,
+            host,
+            is_created: false,
+            is_read_only: false,
+            is_request_hidden: false,
+            request_headers: None,
+            request_trailers: None,
+            response_headers: None,
+            response_trailers: None,
+            request_body: None,
+            response_body: None,
+            may_add_request_trailers: false,
+            may_add_response_trailers: false,
+            actions: StreamActions::default(),
+        }
+    }
+
+    /// The map if it can be read now.
+    pub(crate) fn fields(&self, map: MapType) -> Option<&Fields> {
+        match map {
+            MapType::HttpRequestHeaders if !self.is_request_hidden => self.request_headers.as_ref(),
+            MapType::HttpRequestTrailers if !self.is_request_hidden => {
+                self.request_trailers.as_ref()
+            }
+            MapType::HttpResponseHeaders => self.response_headers.as_ref(),
+            MapType::HttpResponseTrailers => self.response_trailers.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The map if it can be written now; trailers are created at the end of a body.
+    ///
+    /// # Errors
+    /// [`Status::BadArgument`] if it cannot.
+    pub(crate) fn fields_mut(&mut self, map: MapType) -> Result<&mut Fields, Status> {
+        use crate::fields::FieldsKind::Trailers;
+        if self.is_read_only {
+            return Err(Status::BadArgument);
+        }
+        let fields = match map {
+            MapType::HttpRequestHeaders if !self.is_request_hidden => self.request_headers.as_mut(),
+            MapType::HttpRequestTrailers if !self.is_request_hidden => {
+                if self.may_add_request_trailers && self.request_trailers.is_none() {
+                    self.request_trailers = Some(Fields::new(Trailers));
+                }
+                self.request_trailers.as_mut()
+            }
+            MapType::HttpResponseHeaders => self.response_headers.as_mut(),
+            MapType::HttpResponseTrailers => {
+                if self.may_add_response_trailers && self.response_trailers.is_none() {
+                    self.response_trailers = Some(Fields::new(Trailers));
+                }
+                self.response_trailers.as_mut()
+            }
+            _ => None,
+        };
+        fields.ok_or(Status::BadArgument)
+    }
+}
+
+// === impl StreamActions ===
+
+impl StreamActions {
+    /// Whether nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        !self.continue_request
+            && !self.continue_response
+            && !self.close
+            && self.local_reply.is_none()
+    }
+}

@@ -1,0 +1,147 @@
+//! Buffers. Source: Proxy-Wasm 0.2.1, "Buffers", with Envoy's rules about ranges.
+
+use bytes::Bytes;
+use wasmtime::{Caller, Linker};
+
+use super::{Cx, hostcalls};
+use crate::abi::{BufferType, Status};
+use crate::body::BodyBuffer;
+use crate::error::HostError;
+use crate::vm::{Running, VmState};
+
+/// What a buffer type stands for at this moment.
+enum Shown<'a> {
+    Body(&'a BodyBuffer),
+    Bytes(&'a [u8]),
+}
+
+pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
+    hostcalls! { linker, "env", Running::Callback;
+        "proxy_get_buffer_bytes" => get { buffer, start, max, ptr_out, len_out };
+        "proxy_get_buffer_status" => status { buffer, len_out, flags_out };
+        "proxy_set_buffer_bytes" => set { buffer, start, len, ptr, data_len };
+        "proxy_get_configuration" => get_configuration { ptr_out, len_out };
+    }
+    Ok(())
+}
+
+/// The buffer that can be read now.
+///
+/// # Errors
+/// [`Status::NotFound`] if there is none of this type outside its callback.
+fn shown(state: &VmState, buffer: BufferType) -> Result<Shown<'_>, Status> {
+    let current_root = || state.contexts.root(state.current);
+    Ok(match buffer {
+        BufferType::HttpRequestBody => {
+            let body = state.stream().and_then(|stream| stream.request_body.as_ref());
+            body.map_or(Shown::Bytes(&[]), Shown::Body)
+        }
+        BufferType::HttpResponseBody => {
+            let body = state.stream().and_then(|stream| stream.response_body.as_ref());
+            body.map_or(Shown::Bytes(&[]), Shown::Body)
+        }
+        BufferType::HttpCallResponseBody => {
+            let response = current_root().and_then(|root| root.call_response.as_ref());
+            Shown::Bytes(&response.ok_or(Status::NotFound)?.body)
+        }
+        BufferType::VmConfiguration => Shown::Bytes(&state.config.configuration),
+        BufferType::PluginConfiguration => {
+            let root = state.configuring.and_then(|root| state.contexts.root(root));
+            Shown::Bytes(&root.ok_or(Status::NotFound)?.configuration)
+        }
+        BufferType::DownstreamData | BufferType::UpstreamData | BufferType::GrpcReceiveBuffer => {
+            Shown::Bytes(&[])
+        }
+        BufferType::CallData => return Err(Status::NotFound),
+    })
+}
+
+fn get(
+    cx: &mut Cx<'_>,
+    buffer: u32,
+    start: u32,
+    max: u32,
+    ptr_out: u32,
+    len_out: u32,
+) -> Result<(), HostError> {
+    let buffer = BufferType::try_from(buffer)?;
+    give_range(cx, buffer, start, max, ptr_out, len_out)
+}
+
+/// Copies a range, clamped to what is there, straight into the guest.
+fn give_range(
+    cx: &mut Cx<'_>,
+    buffer: BufferType,
+    start: u32,
+    max: u32,
+    ptr_out: u32,
+    len_out: u32,
+) -> Result<(), HostError> {
+    let available = shown(cx.state(), buffer)?.len();
+    let start = usize::try_from(start).unwrap_or(usize::MAX);
+    let max = usize::try_from(max).unwrap_or(usize::MAX);
+    let len = available.saturating_sub(start).min(max);
+    cx.give_with(len, ptr_out, len_out, |state, out| match shown(state, buffer) {
+        Ok(Shown::Body(body)) => body.copy_range(start, out),
+        Ok(Shown::Bytes(bytes)) => {
+            let range = bytes.get(start..start.saturating_add(len)).unwrap_or_default();
+            if range.len() == out.len() {
+                out.copy_from_slice(range);
+            }
+        }
+        Err(_) => {}
+    })
+}
+
+fn status(cx: &mut Cx<'_>, buffer: u32, len_out: u32, flags_out: u32) -> Result<(), HostError> {
+    let buffer = BufferType::try_from(buffer)?;
+    let len = shown(cx.state(), buffer)?.len();
+    cx.write_u32(len_out, u32::try_from(len).unwrap_or(u32::MAX))?;
+    Ok(cx.write_u32(flags_out, 0)?)
+}
+
+fn set(
+    cx: &mut Cx<'_>,
+    buffer: u32,
+    start: u32,
+    len: u32,
+    ptr: u32,
+    data_len: u32,
+) -> Result<(), HostError> {
+    let buffer = BufferType::try_from(buffer)?;
+    let (data, state) = cx.read(ptr, data_len)?;
+    if buffer == BufferType::HttpCallResponseBody && shown(state, buffer).is_err() {
+        return Err(Status::NotFound.into());
+    }
+    let stream = state.stream_mut().filter(|stream| !stream.is_read_only);
+    let stream = stream.ok_or(Status::BadArgument)?;
+    let body = match buffer {
+        BufferType::HttpRequestBody => stream.request_body.as_mut(),
+        BufferType::HttpResponseBody => stream.response_body.as_mut(),
+        _ => None,
+    };
+    let start = usize::try_from(start).unwrap_or(usize::MAX);
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let data = Bytes::copy_from_slice(data);
+    Ok(body.ok_or(Status::BadArgument)?.set_range(start, len, data)?)
+}
+
+/// ABI 0.1.0: the plugin's configuration while it is configured, else the VM's.
+fn get_configuration(cx: &mut Cx<'_>, ptr_out: u32, len_out: u32) -> Result<(), HostError> {
+    let buffer = match cx.state().configuring {
+        Some(_) => BufferType::PluginConfiguration,
+        None => BufferType::VmConfiguration,
+    };
+    give_range(cx, buffer, 0, u32::MAX, ptr_out, len_out)
+}
+
+// === impl Shown ===
+
+impl Shown<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Body(body) => body.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Header maps. Source: Proxy-Wasm 0.2.1, "HTTP fields", with Envoy's rules about phases.
+
+use wasmtime::{Caller, Linker};
+
+use super::{Cx, hostcalls};
+use crate::abi::{AbiVersion, MapType, Status, pairs};
+use crate::error::HostError;
+use crate::fields::Fields;
+use crate::vm::{Running, VmState};
+
+pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
+    hostcalls! { linker, "env", Running::Callback;
+        "proxy_get_header_map_size" => size { map, size_out };
+        "proxy_get_header_map_pairs" => get_pairs { map, ptr_out, len_out };
+        "proxy_set_header_map_pairs" => set_pairs { map, ptr, len };
+        "proxy_get_header_map_value" => get { map, name_ptr, name_len, ptr_out, len_out };
+        "proxy_add_header_map_value" => add { map, name_ptr, name_len, value_ptr, value_len };
+        "proxy_replace_header_map_value" => replace { map, name_ptr, name_len, value_ptr, value_len };
+        "proxy_remove_header_map_value" => remove { map, name_ptr, name_len };
+    }
+    Ok(())
+}
+
+/// The map if it can be read now.
+fn readable(state: &VmState, map: MapType) -> Option<&Fields> {
+    match map {
+        MapType::HttpCallResponseHeaders | MapType::HttpCallResponseTrailers => {
+            let response = state.contexts.root(state.current)?.call_response.as_ref()?;
+            Some(match map {
+                MapType::HttpCallResponseHeaders => &response.headers,
+                _ => &response.trailers,
+            })
+        }
+        _ => state.stream()?.fields(map),
+    }
+}
+
+fn size(cx: &mut Cx<'_>, map: u32, size_out: u32) -> Result<(), HostError> {
+    let map = MapType::try_from(map)?;
+    let stream = cx.state_mut().stream_mut().ok_or(Status::BadArgument)?;
+    // Asking for the size of trailers at the end of a body creates them, as in Envoy.
+    let size = stream.fields_mut(map)?.byte_size();
+    Ok(cx.write_u32(size_out, u32::try_from(size).unwrap_or(u32::MAX))?)
+}
+
+fn get_pairs(cx: &mut Cx<'_>, map: u32, ptr_out: u32, len_out: u32) -> Result<(), HostError> {
+    let map = MapType::try_from(map)?;
+    let entries = readable(cx.state(), map).filter(|fields| !fields.is_empty());
+    let len = entries.map_or(0, |fields| pairs::encoded_len(fields.iter()));
+    cx.give_with(len, ptr_out, len_out, |state, out| {
+        if let Some(fields) = readable(state, map) {
+            pairs::encode(fields.iter(), out);
+        }
+    })
+}
+
+fn set_pairs(cx: &mut Cx<'_>, map: u32, ptr: u32, len: u32) -> Result<(), HostError> {
+    let map = MapType::try_from(map)?;
+    let (bytes, state) = cx.read(ptr, len)?;
+    // What cannot be read counts as an empty list, as in Envoy.
+    let entries = pairs::decode(bytes).unwrap_or_default();
+    change(state, map, |fields| fields.set_pairs(&entries))
+}
+
+fn get(
+    cx: &mut Cx<'_>,
+    map: u32,
+    name_ptr: u32,
+    name_len: u32,
+    ptr_out: u32,
+    len_out: u32,
+) -> Result<(), HostError> {
+    let map = MapType::try_from(map)?;
+    let (name, state) = cx.read(name_ptr, name_len)?;
+    let in_log = state.stream().is_some_and(|stream| stream.is_read_only);
+    let found = match readable(state, map) {
+        Some(fields) => fields.find(name),
+        None if in_log => None,
+        None => return Err(Status::BadArgument.into()),
+    };
+    let Some(index) = found else {
+        return if state.abi == AbiVersion::V0_1_0 {
+            // The oldest version has no "not found": a miss is an empty value.
+            cx.give(&[], ptr_out, len_out)
+        } else {
+            Err(Status::NotFound.into())
+        };
+    };
+    let value = |state| readable(state, map).and_then(|fields| fields.value_at(index));
+    let len = value(state).map_or(0, http::HeaderValue::len);
+    cx.give_with(len, ptr_out, len_out, |state, out| {
+        if let Some(fields) = readable(state, map)
+            && let Some(value) = fields.value_at(index)
+        {
+            out.copy_from_slice(value.as_bytes());
+        }
+    })
+}
+
+fn add(
+    cx: &mut Cx<'_>,
+    map: u32,
+    name_ptr: u32,
+    name_len: u32,
+    value_ptr: u32,
+    value_len: u32,
+) -> Result<(), HostError> {
+    let map = MapType::try_from(map)?;
+    let (memory, state) = cx.parts()?;
+    let name = crate::memory::read(memory, name_ptr, name_len)?;
+    let value = crate::memory::read(memory, value_ptr, value_len)?;
+    change(state, map, |fields| fields.add(name, value))
+}
+
+fn replace(
+    cx: &mut Cx<'_>,
+    map: u32,
+    name_ptr: u32,
+    name_len: u32,
+    value_ptr: u32,
+    value_len: u32,
+) -> Result<(), HostError> {
+    let map = MapType::try_from(map)?;
+    let (memory, state) = cx.parts()?;
+    let name = crate::memory::read(memory, name_ptr, name_len)?;
+    let value = crate::memory::read(memory, value_ptr, value_len)?;
+    change(state, map, |fields| fields.replace(name, value))
+}
+
+fn remove(cx: &mut Cx<'_>, map: u32, name_ptr: u32, name_len: u32) -> Result<(), HostError> {
+    let map = MapType::try_from(map)?;
+    let (name, state) = cx.read(name_ptr, name_len)?;
+    change(state, map, |fields| {
+        fields.remove(name);
+        Ok(())
+    })
+}
+
+/// Changes a map of the stream; a change of request headers makes its route be chosen anew.
+fn change(
+    state: &mut VmState,
+    map: MapType,
+    change: impl FnOnce(&mut Fields) -> Result<(), Status>,
+) -> Result<(), HostError> {
+    let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+    change(stream.fields_mut(map)?)?;
+    if map == MapType::HttpRequestHeaders {
+        stream.host.clear_route_cache();
+    }
+    Ok(())
+}

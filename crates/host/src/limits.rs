@@ -1,0 +1,146 @@
+//! Every limit of a VM: name, unit, default.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+/// Period of the clock that deadlines are measured with; deadlines are rounded up to it.
+pub const EPOCH_PERIOD: Duration = Duration::from_millis(10);
+
+/// What one VM may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest time that one callback of a stream may run before the VM is trapped.
+    ///
+    /// Rounded up to whole [`EPOCH_PERIOD`]s. Default: 100 ms.
+    pub callback_deadline: Duration,
+    /// Longest time that instantiation, start and configuration may take, each.
+    ///
+    /// Rounded up to whole [`EPOCH_PERIOD`]s. Default: 1 s.
+    pub start_deadline: Duration,
+    /// Most linear memory in bytes; `memory.grow` beyond it returns -1 to the guest.
+    ///
+    /// Default: 128 MiB.
+    pub memory_bytes: usize,
+    /// Most elements of one table. Default: 100 000.
+    pub table_elements: usize,
+    /// Most live contexts of one VM, streams and roots together. Default: 100 000.
+    pub contexts: usize,
+    /// Most bytes that one shared-data key and value may have. Default: 1 MiB.
+    pub shared_data_entry_bytes: usize,
+    /// Most keys of shared data in one VM id. Default: 100 000.
+    pub shared_data_keys: usize,
+    /// Most items of one shared queue. Default: 10 000.
+    pub queue_items: usize,
+    /// Most metrics that one VM may define. Default: 10 000.
+    pub metrics: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            callback_deadline: Duration::from_millis(100),
+            start_deadline: Duration::from_secs(1),
+            memory_bytes: 128 << 20,
+            table_elements: 100_000,
+            contexts: 100_000,
+            shared_data_entry_bytes: 1 << 20,
+            shared_data_keys: 100_000,
+            queue_items: 10_000,
+            metrics: 10_000,
+        }
+    }
+}
+
+/// Number of epochs after which a deadline has surely passed.
+///
+/// One more than the quotient, because the running epoch is already partly over.
+pub(crate) fn epochs(deadline: Duration) -> u64 {
+    let periods = deadline.as_nanos().div_ceil(EPOCH_PERIOD.as_nanos());
+    u64::try_from(periods).unwrap_or(u64::MAX >> 1).saturating_add(1)
+}
+
+/// Refuses growth beyond the limits and remembers what it refused, for the error text.
+#[derive(Debug)]
+pub(crate) struct GrowthLimiter {
+    memory_bytes: usize,
+    table_elements: usize,
+    pub(crate) memory_bytes_now: usize,
+    pub(crate) refused: Option<Refused>,
+}
+
+/// A growth that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Memory { asked: usize, limit: usize },
+    Table { asked: usize, limit: usize },
+}
+
+// === impl GrowthLimiter ===
+
+impl GrowthLimiter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            memory_bytes: limits.memory_bytes,
+            table_elements: limits.table_elements,
+            memory_bytes_now: 0,
+            refused: None,
+        }
+    }
+}
+
+impl ResourceLimiter for GrowthLimiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > self.memory_bytes {
+            self.refused = Some(Refused::Memory { asked: desired, limit: self.memory_bytes });
+            return Ok(false);
+        }
+        self.memory_bytes_now = desired;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > self.table_elements {
+            self.refused = Some(Refused::Table { asked: desired, limit: self.table_elements });
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory { asked, limit } => {
+                write!(f, "memory of {asked} bytes was asked for, the limit is {limit}")
+            }
+            Self::Table { asked, limit } => {
+                write!(f, "a table of {asked} elements was asked for, the limit is {limit}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::epochs;
+    use std::time::Duration;
+
+    #[test]
+    fn deadlines_are_rounded_up_and_never_zero() {
+        assert_eq!(epochs(Duration::ZERO), 1);
+        assert_eq!(epochs(Duration::from_millis(1)), 2);
+        assert_eq!(epochs(Duration::from_millis(100)), 11);
+        assert!(epochs(Duration::MAX) > 1);
+    }
+}

@@ -1,0 +1,242 @@
+//! Metrics that plugins define, shared by name across VMs and threads.
+//!
+//! Source: Envoy: an id carries its type in the low two bits, and storage is by name.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::abi::{MetricType, Status};
+
+/// Upper bounds of the histogram's buckets. Source: Envoy's defaults.
+pub const BUCKETS: [u64; 18] = [
+    1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
+    1_800_000, 3_600_000,
+];
+
+/// All metrics of a process by name.
+#[derive(Debug, Default)]
+pub struct MetricStore {
+    by_name: Mutex<BTreeMap<(String, MetricType), Arc<Metric>>>,
+}
+
+/// One metric's value now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricValue {
+    /// Of a counter.
+    Counter(u64),
+    /// Of a gauge.
+    Gauge(u64),
+    /// Of a histogram: values at or below each bound of [`BUCKETS`], then all; and their sum.
+    Histogram {
+        /// Not cumulative; the last one counts what lies above all bounds.
+        counts: Vec<u64>,
+        /// Sum of all values.
+        sum: u64,
+    },
+}
+
+#[derive(Debug)]
+enum Metric {
+    Counter(AtomicU64),
+    Gauge(AtomicU64),
+    Histogram(Box<Histogram>),
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    counts: [AtomicU64; BUCKETS.len() + 1],
+    sum: AtomicU64,
+}
+
+/// The metrics that one VM defined, by id.
+#[derive(Debug)]
+pub(crate) struct DefinedMetrics {
+    by_type: [Vec<Arc<Metric>>; 3],
+    max: usize,
+}
+
+// === impl MetricStore ===
+
+impl MetricStore {
+    /// Name and value of every metric, sorted by name.
+    pub fn values(&self) -> Vec<(String, MetricValue)> {
+        let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.iter().map(|((name, _), metric)| (name.clone(), metric.value())).collect()
+    }
+
+    fn define(&self, name: String, metric_type: MetricType) -> Arc<Metric> {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let metric = by_name.entry((name, metric_type)).or_insert_with(|| {
+            Arc::new(match metric_type {
+                MetricType::Counter => Metric::Counter(AtomicU64::new(0)),
+                MetricType::Gauge => Metric::Gauge(AtomicU64::new(0)),
+                MetricType::Histogram => Metric::Histogram(Box::default()),
+            })
+        });
+        Arc::clone(metric)
+    }
+}
+
+// === impl Metric ===
+
+impl Metric {
+    fn value(&self) -> MetricValue {
+        match self {
+            Self::Counter(value) => MetricValue::Counter(value.load(Ordering::Relaxed)),
+            Self::Gauge(value) => MetricValue::Gauge(value.load(Ordering::Relaxed)),
+            Self::Histogram(histogram) => MetricValue::Histogram {
+                counts: histogram
+                    .counts
+                    .iter()
+                    .map(|count| count.load(Ordering::Relaxed))
+                    .collect(),
+                sum: histogram.sum.load(Ordering::Relaxed),
+            },
+        }
+    }
+}
+
+// === impl DefinedMetrics ===
+
+impl DefinedMetrics {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { by_type: [Vec::new(), Vec::new(), Vec::new()], max }
+    }
+
+    /// Defines a metric and returns its id.
+    ///
+    /// # Errors
+    /// [`Status::InternalFailure`] at the limit of metrics per VM.
+    pub(crate) fn define(
+        &mut self,
+        store: &MetricStore,
+        name: String,
+        metric_type: MetricType,
+    ) -> Result<u32, Status> {
+        let defined: usize = self.by_type.iter().map(Vec::len).sum();
+        if defined >= self.max {
+            return Err(Status::InternalFailure);
+        }
+        let type_bits = metric_type as u32;
+        let index = usize::try_from(type_bits).map_err(|_| Status::BadArgument)?;
+        let metrics = self.by_type.get_mut(index).ok_or(Status::BadArgument)?;
+        metrics.push(store.define(name, metric_type));
+        let number = u32::try_from(metrics.len()).map_err(|_| Status::InternalFailure)?;
+        Ok((number << 2) | type_bits)
+    }
+
+    /// Adds to a counter or a gauge.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] for an unknown id, [`Status::BadArgument`] for a histogram or a
+    /// counter that would go down.
+    pub(crate) fn increment(&self, id: u32, delta: i64) -> Result<(), Status> {
+        match self.metric(id)? {
+            Metric::Counter(value) => {
+                let delta = u64::try_from(delta).ok().filter(|delta| *delta > 0);
+                value.fetch_add(delta.ok_or(Status::BadArgument)?, Ordering::Relaxed);
+            }
+            Metric::Gauge(value) => {
+                value.fetch_add(delta.cast_unsigned(), Ordering::Relaxed);
+            }
+            Metric::Histogram(_) => return Err(Status::BadArgument),
+        }
+        Ok(())
+    }
+
+    /// Adds to a counter, sets a gauge, counts a value in a histogram.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] for an unknown id.
+    pub(crate) fn record(&self, id: u32, amount: u64) -> Result<(), Status> {
+        let metric = self.metric(id).map_err(|_| Status::NotFound)?;
+        match metric {
+            Metric::Counter(value) => {
+                value.fetch_add(amount, Ordering::Relaxed);
+            }
+            Metric::Gauge(value) => value.store(amount, Ordering::Relaxed),
+            Metric::Histogram(histogram) => {
+                let bucket = BUCKETS.partition_point(|bound| *bound < amount);
+                if let Some(count) = histogram.counts.get(bucket) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                histogram.sum.fetch_add(amount, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a counter or a gauge.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] for an unknown id, [`Status::BadArgument`] for a histogram.
+    pub(crate) fn get(&self, id: u32) -> Result<u64, Status> {
+        match self.metric(id)? {
+            Metric::Counter(value) | Metric::Gauge(value) => Ok(value.load(Ordering::Relaxed)),
+            Metric::Histogram(_) => Err(Status::BadArgument),
+        }
+    }
+
+    fn metric(&self, id: u32) -> Result<&Metric, Status> {
+        let by_type = usize::try_from(id & 3).ok().and_then(|at| self.by_type.get(at));
+        let metrics = by_type.ok_or(Status::BadArgument)?;
+        let index = usize::try_from(id >> 2).ok().and_then(|number| number.checked_sub(1));
+        index.and_then(|index| metrics.get(index)).map(|metric| &**metric).ok_or(Status::NotFound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DefinedMetrics, MetricStore, MetricValue};
+    use crate::abi::{MetricType, Status};
+
+    #[test]
+    fn ids_carry_the_type_and_storage_is_by_name() {
+        let store = MetricStore::default();
+        let (mut a, mut b) = (DefinedMetrics::new(10), DefinedMetrics::new(10));
+        let define = |vm: &mut DefinedMetrics, ty| vm.define(&store, "n".into(), ty).unwrap();
+        assert_eq!(define(&mut a, MetricType::Counter), 4);
+        assert_eq!(define(&mut a, MetricType::Counter), 8);
+        assert_eq!(define(&mut a, MetricType::Gauge), 5);
+        assert_eq!(define(&mut a, MetricType::Histogram), 6);
+        assert_eq!(define(&mut b, MetricType::Counter), 4);
+        a.increment(4, 2).unwrap();
+        b.record(4, 3).unwrap();
+        assert_eq!(a.get(8), Ok(5));
+    }
+
+    #[test]
+    fn what_a_type_cannot_do_is_refused() {
+        let store = MetricStore::default();
+        let mut vm = DefinedMetrics::new(3);
+        let counter = vm.define(&store, "c".into(), MetricType::Counter).unwrap();
+        let gauge = vm.define(&store, "g".into(), MetricType::Gauge).unwrap();
+        let histogram = vm.define(&store, "h".into(), MetricType::Histogram).unwrap();
+        assert_eq!(vm.increment(counter, 0), Err(Status::BadArgument));
+        assert_eq!(vm.increment(counter, -1), Err(Status::BadArgument));
+        assert_eq!(vm.increment(histogram, 1), Err(Status::BadArgument));
+        assert_eq!(vm.get(histogram), Err(Status::BadArgument));
+        assert_eq!(vm.increment(7, 1), Err(Status::BadArgument));
+        assert_eq!(vm.increment(0, 1), Err(Status::NotFound));
+        assert_eq!(vm.record(400, 1), Err(Status::NotFound));
+        vm.increment(gauge, -1).unwrap();
+        assert_eq!(vm.get(gauge), Ok(u64::MAX));
+        let more = vm.define(&store, "x".into(), MetricType::Counter);
+        assert_eq!(more, Err(Status::InternalFailure));
+    }
+
+    #[test]
+    fn a_histogram_counts_at_or_below_its_bounds() {
+        let store = MetricStore::default();
+        let mut vm = DefinedMetrics::new(1);
+        let id = vm.define(&store, "h".into(), MetricType::Histogram).unwrap();
+        for value in [1, 2, 5, 4_000_000] {
+            vm.record(id, value).unwrap();
+        }
+        let Some((_, MetricValue::Histogram { counts, sum })) = store.values().pop() else {
+            panic!("no histogram");
+        };
+        assert_eq!((counts[0], counts[1], counts[18], sum), (1, 2, 1, 4_000_008));
+    }
+}

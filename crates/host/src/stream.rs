@@ -1,0 +1,376 @@
+//! One HTTP stream of one plugin: the embedder's seam and the driver of its callbacks.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::abi::{DataAction, HeadersAction, Status, TrailersAction};
+use crate::body::BodyBuffer;
+use crate::callbacks::HeadersCallback;
+use crate::context::{Context, StreamActions, StreamContext};
+use crate::error::Failure;
+use crate::fields::Fields;
+use crate::property::PropertyValue;
+use crate::vm::VmHandle;
+
+/// What a stream context may see or change beyond its own header maps and bodies.
+///
+/// Implemented by the embedder. Called from inside a callback, on the worker thread: it must not
+/// block and must not call back into the stream.
+pub trait StreamHost {
+    /// The attribute at this path, for instance `["source", "address"]`.
+    ///
+    /// Paths that begin with `plugin_` or that only need the headers at hand never get here.
+    fn property(&self, path: &[&[u8]]) -> Option<PropertyValue>;
+    /// Stores a value that every filter of the stream can read under this name.
+    ///
+    /// # Errors
+    /// [`Status::BadArgument`] if it may not be written.
+    fn set_property(&self, name: &[u8], value: &[u8]) -> Result<(), Status>;
+    /// The plugin changed request headers: a route that was chosen by them no longer counts.
+    fn clear_route_cache(&self);
+    /// Something happened outside the stream's own callbacks: [`HttpStream::take_actions`] has
+    /// work, or the VM died.
+    fn wake(&self);
+}
+
+/// An answer that a plugin gives in place of the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// Status code, 200 to 599.
+    pub status: u16,
+    /// Why, for logs; white space is replaced by `_`.
+    pub details: String,
+    /// Body; may be empty.
+    pub body: Bytes,
+    /// Headers in the plugin's order, as it gave them.
+    pub headers: Vec<(Bytes, Bytes)>,
+    /// Status for a gRPC client; outside 0 to 16 it is derived from `status`.
+    pub grpc_status: u32,
+}
+
+/// Header maps of a finished stream, lent to the log callback.
+#[derive(Debug, Default)]
+pub struct LogFields {
+    /// Request headers as the upstream saw them.
+    pub request_headers: Option<Fields>,
+    /// Response headers as the client saw them.
+    pub response_headers: Option<Fields>,
+    /// Response trailers.
+    pub response_trailers: Option<Fields>,
+}
+
+/// One plugin's view of one HTTP stream.
+///
+/// The driver calls the methods in the order of the messages. After each call it looks at the
+/// returned action and at [`HttpStream::take_actions`]. While the plugin holds a message the maps
+/// and bodies stay here; the `release_*` methods take them out when they go on.
+///
+/// Dropping the value forgets the context without a word to the guest; call
+/// [`HttpStream::finish`] at the end of a stream.
+pub struct HttpStream {
+    vm: VmHandle,
+    id: u32,
+}
+
+// === impl HttpStream ===
+
+impl HttpStream {
+    pub(crate) fn open(vm: VmHandle, root: u32, host: Rc<dyn StreamHost>) -> Option<Self> {
+        let context = Context::Stream(Box::new(StreamContext::new(root, host)));
+        let id = vm.insert_context(context)?;
+        Some(Self { vm, id })
+    }
+
+    /// The id under which the plugin knows this stream.
+    pub fn context_id(&self) -> u32 {
+        self.id
+    }
+
+    /// Why the VM no longer runs, if it does not.
+    pub fn failure(&self) -> Option<Failure> {
+        self.vm.failure()
+    }
+
+    /// Shows the request headers. They stay here until [`HttpStream::release_request_headers`].
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_request_headers(
+        &mut self,
+        headers: Fields,
+        end_of_stream: bool,
+        allow_stop_iteration: bool,
+    ) -> Result<HeadersAction, Failure> {
+        let count = count(headers.len());
+        self.with(|context| context.request_headers = Some(headers));
+        self.create()?;
+        let vm = &self.vm;
+        let callback = vm.callbacks().on_request_headers.as_ref();
+        let value =
+            vm.call_headers(self.id, "proxy_on_request_headers", callback, count, end_of_stream)?;
+        Ok(self.headers_action(value, allow_stop_iteration))
+    }
+
+    /// Shows bytes of the request body. They stay here until
+    /// [`HttpStream::release_request_body`].
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_request_body(
+        &mut self,
+        body: BodyBuffer,
+        end_of_stream: bool,
+    ) -> Result<DataAction, Failure> {
+        let size = count(body.len());
+        self.with(|context| {
+            context.request_body = Some(body);
+            context.may_add_request_trailers = end_of_stream;
+        });
+        self.create()?;
+        let callback = self.vm.callbacks().on_request_body.as_ref();
+        let value = self.vm.call_optional(
+            self.id,
+            "proxy_on_request_body",
+            callback,
+            (self.id, size, u32::from(end_of_stream)),
+        )?;
+        self.with(|context| context.may_add_request_trailers = false);
+        Ok(self.data_action(value))
+    }
+
+    /// Shows the request trailers. They stay here until
+    /// [`HttpStream::release_request_trailers`].
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_request_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
+        let count = count(trailers.len());
+        self.with(|context| context.request_trailers = Some(trailers));
+        self.create()?;
+        let callback = self.vm.callbacks().on_request_trailers.as_ref();
+        let name = "proxy_on_request_trailers";
+        let value = self.vm.call_optional(self.id, name, callback, (self.id, count))?;
+        Ok(self.trailers_action(value))
+    }
+
+    /// Shows the response headers. They stay here until
+    /// [`HttpStream::release_response_headers`].
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_response_headers(
+        &mut self,
+        headers: Fields,
+        end_of_stream: bool,
+        allow_stop_iteration: bool,
+    ) -> Result<HeadersAction, Failure> {
+        let count = count(headers.len());
+        self.with(|context| context.response_headers = Some(headers));
+        self.create()?;
+        let vm = &self.vm;
+        let callback = vm.callbacks().on_response_headers.as_ref();
+        let value =
+            vm.call_headers(self.id, "proxy_on_response_headers", callback, count, end_of_stream)?;
+        Ok(self.headers_action(value, allow_stop_iteration))
+    }
+
+    /// Shows bytes of the response body. They stay here until
+    /// [`HttpStream::release_response_body`].
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_response_body(
+        &mut self,
+        body: BodyBuffer,
+        end_of_stream: bool,
+    ) -> Result<DataAction, Failure> {
+        let size = count(body.len());
+        self.with(|context| {
+            context.response_body = Some(body);
+            context.may_add_response_trailers = end_of_stream;
+        });
+        self.create()?;
+        let callback = self.vm.callbacks().on_response_body.as_ref();
+        let value = self.vm.call_optional(
+            self.id,
+            "proxy_on_response_body",
+            callback,
+            (self.id, size, u32::from(end_of_stream)),
+        )?;
+        self.with(|context| context.may_add_response_trailers = false);
+        Ok(self.data_action(value))
+    }
+
+    /// Shows the response trailers. They stay here until
+    /// [`HttpStream::release_response_trailers`].
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_response_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
+        let count = count(trailers.len());
+        self.with(|context| context.response_trailers = Some(trailers));
+        self.create()?;
+        let callback = self.vm.callbacks().on_response_trailers.as_ref();
+        let name = "proxy_on_response_trailers";
+        let value = self.vm.call_optional(self.id, name, callback, (self.id, count))?;
+        Ok(self.trailers_action(value))
+    }
+
+    /// Tells the plugin that the stream is over, with its maps to read. Gives the maps back.
+    ///
+    /// Source: in Envoy this comes before done, for every filter of the chain in request order.
+    pub fn on_log(&mut self, fields: LogFields) -> LogFields {
+        self.with(|context| {
+            context.is_read_only = true;
+            context.is_request_hidden = false;
+            context.request_headers = fields.request_headers;
+            context.response_headers = fields.response_headers;
+            context.response_trailers = fields.response_trailers;
+            (context.request_body, context.response_body) = (None, None);
+        });
+        if self.create().is_ok() {
+            let callback = self.vm.callbacks().on_log.as_ref();
+            // The response is out; a failure is counted and logged by the VM.
+            let _ = self.vm.call_optional(self.id, "proxy_on_log", callback, self.id);
+        }
+        let lent = self.with(|context| LogFields {
+            request_headers: context.request_headers.take(),
+            response_headers: context.response_headers.take(),
+            response_trailers: context.response_trailers.take(),
+        });
+        lent.unwrap_or_default()
+    }
+
+    /// Ends the context: done, then delete.
+    pub fn finish(self) {
+        if self.with(|context| context.is_created) == Some(true) {
+            let callbacks = self.vm.callbacks();
+            let done = callbacks.on_done.as_ref();
+            // The result of done is ignored for streams, as in Envoy.
+            if self.vm.call_optional(self.id, "proxy_on_done", done, self.id).is_ok() {
+                let delete = callbacks.on_delete.as_ref();
+                let _ = self.vm.call_optional(self.id, "proxy_on_delete", delete, self.id);
+            }
+        }
+    }
+
+    /// Takes what the plugin asked for since the last time.
+    pub fn take_actions(&mut self) -> StreamActions {
+        self.with(|context| {
+            context.is_request_hidden = false;
+            std::mem::take(&mut context.actions)
+        })
+        .unwrap_or_default()
+    }
+
+    /// Takes the request headers out; they are no longer visible to the plugin.
+    pub fn release_request_headers(&mut self) -> Option<Fields> {
+        self.with(|context| context.request_headers.take()).flatten()
+    }
+
+    /// Takes the request body out.
+    pub fn release_request_body(&mut self) -> Option<BodyBuffer> {
+        self.with(|context| context.request_body.take()).flatten()
+    }
+
+    /// Takes the request trailers out, also those that the plugin just created.
+    pub fn release_request_trailers(&mut self) -> Option<Fields> {
+        self.with(|context| context.request_trailers.take()).flatten()
+    }
+
+    /// Takes the response headers out.
+    pub fn release_response_headers(&mut self) -> Option<Fields> {
+        self.with(|context| context.response_headers.take()).flatten()
+    }
+
+    /// Takes the response body out.
+    pub fn release_response_body(&mut self) -> Option<BodyBuffer> {
+        self.with(|context| context.response_body.take()).flatten()
+    }
+
+    /// Takes the response trailers out, also those that the plugin just created.
+    pub fn release_response_trailers(&mut self) -> Option<Fields> {
+        self.with(|context| context.response_trailers.take()).flatten()
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut StreamContext) -> R) -> Option<R> {
+        self.vm.with_stream(self.id, f)
+    }
+
+    /// Announces the context to the guest, once.
+    fn create(&self) -> Result<(), Failure> {
+        let Some(root) = self.with(|context| {
+            let is_new = !std::mem::replace(&mut context.is_created, true);
+            is_new.then_some(context.root)
+        }) else {
+            return Ok(());
+        };
+        if let Some(root) = root {
+            let callback = self.vm.callbacks().on_context_create.as_ref();
+            self.vm.call_optional(self.id, "proxy_on_context_create", callback, (self.id, root))?;
+        }
+        Ok(())
+    }
+
+    /// A local reply stops the message, whatever the callback returned.
+    fn has_local_reply(&self) -> bool {
+        self.with(|context| context.actions.local_reply.is_some()).unwrap_or_default()
+    }
+
+    fn headers_action(&self, value: Option<u32>, allow_stop_iteration: bool) -> HeadersAction {
+        if self.has_local_reply() {
+            return HeadersAction::StopAllIterationAndWatermark;
+        }
+        value.map_or(HeadersAction::Continue, |value| {
+            HeadersAction::from_guest(value, allow_stop_iteration)
+        })
+    }
+
+    fn data_action(&self, value: Option<u32>) -> DataAction {
+        if self.has_local_reply() {
+            return DataAction::StopIterationNoBuffer;
+        }
+        value.map_or(DataAction::Continue, DataAction::from_guest)
+    }
+
+    fn trailers_action(&self, value: Option<u32>) -> TrailersAction {
+        if self.has_local_reply() {
+            return TrailersAction::StopIteration;
+        }
+        value.map_or(TrailersAction::Continue, TrailersAction::from_guest)
+    }
+}
+
+impl Drop for HttpStream {
+    fn drop(&mut self) {
+        self.vm.remove_context(self.id);
+    }
+}
+
+impl std::fmt::Debug for HttpStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpStream").field("context_id", &self.id).finish_non_exhaustive()
+    }
+}
+
+// === impl HeadersCallback ===
+
+impl HeadersCallback {
+    pub(crate) fn call(
+        &self,
+        store: &mut wasmtime::Store<crate::vm::VmState>,
+        id: u32,
+        count: u32,
+        end_of_stream: bool,
+    ) -> wasmtime::Result<u32> {
+        match self {
+            Self::WithoutEnd(function) => function.call(store, (id, count)),
+            Self::WithEnd(function) => function.call(store, (id, count, u32::from(end_of_stream))),
+        }
+    }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

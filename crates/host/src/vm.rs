@@ -1,0 +1,407 @@
+//! One VM: a wasmtime store with one instance, entered callback by callback.
+//!
+//! A VM lives on one thread. It is entered through [`VmHandle::call`] alone, which sets the current
+//! context, re-arms the deadline and turns a trap into a [`Failure`] that is final.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use wasmtime::{Memory, Store, TypedFunc, WasmParams, WasmResults};
+
+use crate::abi::{AbiVersion, LogLevel};
+use crate::callbacks::{Callbacks, HeadersCallback, typed};
+use crate::compiled_module::CompiledModule;
+use crate::context::{Context, ContextTable, RootContext, StreamContext};
+use crate::error::{Failure, FailureKind, StartError};
+use crate::failure::describe;
+use crate::host::Host;
+use crate::limits::{GrowthLimiter, Limits, epochs};
+use crate::log::LogRecord;
+use crate::plugin::PluginServices;
+use crate::plugin_metrics::DefinedMetrics;
+use crate::stream::StreamHost;
+
+/// What identifies a VM and what it starts with.
+#[derive(Clone, Debug, Default)]
+pub struct VmConfig {
+    /// Namespace of shared data and queues; plugins with the same id meet there.
+    pub vm_id: String,
+    /// What buffer 6 holds.
+    pub configuration: bytes::Bytes,
+    /// Environment variables, in order.
+    pub environment: Vec<(String, String)>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// One VM, shared by its plugins and streams on one thread.
+#[derive(Clone)]
+pub struct VmHandle(Rc<VmCell>);
+
+struct VmCell {
+    store: RefCell<Store<VmState>>,
+    callbacks: Callbacks,
+    callback_epochs: u64,
+    start_epochs: u64,
+    failure: OnceCell<Failure>,
+}
+
+/// What the guest may call while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Running {
+    /// A callback: everything.
+    Callback,
+    /// The module's own start code.
+    Start,
+    /// Its allocator, called by the host in the middle of a hostcall.
+    Allocator,
+}
+
+/// State behind the hostcalls.
+pub(crate) struct VmState {
+    pub(crate) host: Arc<Host>,
+    pub(crate) config: VmConfig,
+    pub(crate) abi: AbiVersion,
+    pub(crate) limiter: GrowthLimiter,
+    pub(crate) memory: Option<Memory>,
+    /// Behind an `Rc`: cloning a typed function itself costs three times a hostcall.
+    pub(crate) allocator: Option<Rc<TypedFunc<u32, u32>>>,
+    pub(crate) running: Running,
+    pub(crate) contexts: ContextTable,
+    pub(crate) current: u32,
+    /// 0 if none is set.
+    pub(crate) effective: u32,
+    /// Root whose configuration is being shown.
+    pub(crate) configuring: Option<u32>,
+    pub(crate) services: Vec<(u32, Rc<dyn PluginServices>)>,
+    pub(crate) metrics: DefinedMetrics,
+    pub(crate) next_call_token: u32,
+    /// Streams other than the current one that were given something to do.
+    pub(crate) touched: SmallVec<[u32; 2]>,
+    pub(crate) death: Option<FailureKind>,
+}
+
+// === impl VmHandle ===
+
+impl VmHandle {
+    /// Makes an instance of the module and runs its start code.
+    ///
+    /// # Errors
+    /// [`StartError::Instantiate`] if there is no room for it, or the failure of the start code.
+    pub fn start(
+        host: &Arc<Host>,
+        module: &CompiledModule,
+        config: VmConfig,
+    ) -> Result<Self, StartError> {
+        let start_epochs = epochs(config.limits.start_deadline);
+        let callback_epochs = epochs(config.limits.callback_deadline);
+        let state = VmState::new(host, module.abi_version(), config);
+        let mut store = Store::new(&host.engine().inner, state);
+        store.limiter(|state| &mut state.limiter);
+        store.epoch_deadline_trap();
+        store.set_epoch_deadline(start_epochs);
+        let instance = module.instance_pre().instantiate(&mut store).map_err(|error| {
+            let refused = store.data().limiter.refused;
+            let reason = refused.map_or_else(|| one_line(&error), |refused| refused.to_string());
+            StartError::Instantiate { reason: reason.into() }
+        })?;
+        let memory = instance.get_memory(&mut store, "memory");
+        let allocator = typed(&instance, &mut store, "malloc")
+            .or_else(|| typed(&instance, &mut store, "proxy_on_memory_allocate"));
+        let callbacks = Callbacks::resolve(&instance, &mut store);
+        store.data_mut().memory = memory;
+        store.data_mut().allocator = allocator.map(Rc::new);
+        let vm = Self(Rc::new(VmCell {
+            store: RefCell::new(store),
+            callbacks,
+            callback_epochs,
+            start_epochs,
+            failure: OnceCell::new(),
+        }));
+        vm.run_start_code(&instance)?;
+        Ok(vm)
+    }
+
+    /// Why the VM no longer runs, if it does not.
+    pub fn failure(&self) -> Option<Failure> {
+        self.0.failure.get().cloned()
+    }
+
+    /// Whether the VM died.
+    pub fn is_failed(&self) -> bool {
+        self.0.failure.get().is_some()
+    }
+
+    /// Size of the linear memory, in bytes.
+    #[expect(clippy::misnamed_getters, reason = "the size now, not the cap")]
+    pub fn memory_bytes(&self) -> usize {
+        self.0.store.borrow().data().limiter.memory_bytes_now
+    }
+
+    /// Number of live contexts, roots and streams.
+    pub fn contexts(&self) -> usize {
+        self.0.store.borrow().data().contexts.len()
+    }
+
+    pub(crate) fn callbacks(&self) -> &Callbacks {
+        &self.0.callbacks
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Runs a callback that the plugin may lack; `None` if it does.
+    pub(crate) fn call_optional<Params, Results>(
+        &self,
+        context: u32,
+        name: &'static str,
+        callback: Option<&TypedFunc<Params, Results>>,
+        params: Params,
+    ) -> Result<Option<Results>, Failure>
+    where
+        Params: WasmParams,
+        Results: WasmResults,
+    {
+        let Some(callback) = callback else {
+            return self.failure().map_or(Ok(None), Err);
+        };
+        self.call(context, name, self.0.callback_epochs, |store| callback.call(store, params))
+            .map(Some)
+    }
+
+    /// Like [`VmHandle::call_optional`], with the deadline of a start.
+    pub(crate) fn call_start<Params, Results>(
+        &self,
+        context: u32,
+        name: &'static str,
+        callback: Option<&TypedFunc<Params, Results>>,
+        params: Params,
+    ) -> Result<Option<Results>, Failure>
+    where
+        Params: WasmParams,
+        Results: WasmResults,
+    {
+        let Some(callback) = callback else { return Ok(None) };
+        self.call(context, name, self.0.start_epochs, |store| callback.call(store, params))
+            .map(Some)
+    }
+
+    pub(crate) fn call_headers(
+        &self,
+        context: u32,
+        name: &'static str,
+        callback: Option<&HeadersCallback>,
+        count: u32,
+        end_of_stream: bool,
+    ) -> Result<Option<u32>, Failure> {
+        let Some(callback) = callback else {
+            return self.failure().map_or(Ok(None), Err);
+        };
+        let call = |store: &mut Store<VmState>| callback.call(store, context, count, end_of_stream);
+        self.call(context, name, self.0.callback_epochs, call).map(Some)
+    }
+
+    /// Adds a context. `None` at the limit of live contexts or if the VM died.
+    pub(crate) fn insert_context(&self, context: Context) -> Option<u32> {
+        if self.is_failed() {
+            return None;
+        }
+        let mut store = self.0.store.borrow_mut();
+        let state = store.data_mut();
+        if state.contexts.len() >= state.config.limits.contexts {
+            return None;
+        }
+        state.contexts.insert(context)
+    }
+
+    pub(crate) fn remove_context(&self, id: u32) {
+        // The context's host may own other streams of this VM: drop it after the borrow.
+        let removed = self.0.store.borrow_mut().data_mut().contexts.remove(id);
+        drop(removed);
+    }
+
+    pub(crate) fn with_stream<R>(
+        &self,
+        id: u32,
+        f: impl FnOnce(&mut StreamContext) -> R,
+    ) -> Option<R> {
+        self.0.store.borrow_mut().data_mut().contexts.stream_mut(id).map(f)
+    }
+
+    pub(crate) fn with_root<R>(&self, id: u32, f: impl FnOnce(&mut RootContext) -> R) -> Option<R> {
+        self.0.store.borrow_mut().data_mut().contexts.root_mut(id).map(f)
+    }
+
+    pub(crate) fn with_state<R>(&self, f: impl FnOnce(&mut VmState) -> R) -> R {
+        f(self.0.store.borrow_mut().data_mut())
+    }
+
+    /// The only way into the guest.
+    fn call<R>(
+        &self,
+        context: u32,
+        name: &'static str,
+        deadline: u64,
+        enter: impl FnOnce(&mut Store<VmState>) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        if let Some(failure) = self.0.failure.get() {
+            return Err(failure.clone());
+        }
+        let mut store = self.0.store.borrow_mut();
+        let state = store.data_mut();
+        state.current = context;
+        state.effective = 0;
+        store.set_epoch_deadline(deadline);
+        let result = enter(&mut store);
+        let touched = std::mem::take(&mut store.data_mut().touched);
+        match result {
+            Ok(value) => {
+                if !touched.is_empty() {
+                    let state = store.data();
+                    let hosts: SmallVec<[_; 2]> = touched
+                        .iter()
+                        .filter_map(|id| state.contexts.stream(*id))
+                        .map(|stream| Rc::clone(&stream.host))
+                        .collect();
+                    drop(store);
+                    hosts.into_iter().for_each(wake);
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                let failure = describe(store.data(), name, &error);
+                let hosts = store.data().contexts.stream_hosts();
+                drop(store);
+                self.report(&failure);
+                let failure = self.0.failure.get_or_init(|| failure).clone();
+                // Nobody will ever resume what this VM holds: its streams must look for themselves.
+                hosts.into_iter().for_each(wake);
+                Err(failure)
+            }
+        }
+    }
+
+    fn run_start_code(&self, instance: &wasmtime::Instance) -> Result<(), StartError> {
+        let (initialize, start, main, main_void) = {
+            let store = &mut *self.0.store.borrow_mut();
+            store.data_mut().running = Running::Start;
+            (
+                typed::<(), ()>(instance, store, "_initialize"),
+                typed::<(), ()>(instance, store, "_start"),
+                typed::<(u32, u32), u32>(instance, store, "main"),
+                typed::<(), u32>(instance, store, "__main_void"),
+            )
+        };
+        if initialize.is_some() {
+            self.call_start(0, "_initialize", initialize.as_ref(), ())?;
+            if main.is_some() {
+                self.call_start(0, "main", main.as_ref(), (0, 0))?;
+            } else {
+                self.call_start(0, "__main_void", main_void.as_ref(), ())?;
+            }
+        } else {
+            self.call_start(0, "_start", start.as_ref(), ())?;
+        }
+        self.with_state(|state| state.running = Running::Callback);
+        Ok(())
+    }
+
+    fn report(&self, failure: &Failure) {
+        let store = self.0.store.borrow();
+        let state = store.data();
+        let mut message = failure.to_string();
+        if !failure.backtrace.is_empty() {
+            message.push('\n');
+            message.push_str(&failure.backtrace);
+        }
+        let (level, plugin) = (LogLevel::Critical, &*failure.plugin);
+        let context_id = state.current;
+        state.host.log_sink().log(LogRecord { level, plugin, context_id, message: &message });
+    }
+}
+
+impl std::fmt::Debug for VmHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VmHandle").field("is_failed", &self.is_failed()).finish_non_exhaustive()
+    }
+}
+
+// === impl VmState ===
+
+impl VmState {
+    pub(crate) fn new(host: &Arc<Host>, abi: AbiVersion, config: VmConfig) -> Self {
+        Self {
+            host: Arc::clone(host),
+            limiter: GrowthLimiter::new(&config.limits),
+            metrics: DefinedMetrics::new(config.limits.metrics),
+            config,
+            abi,
+            memory: None,
+            allocator: None,
+            running: Running::Start,
+            contexts: ContextTable::default(),
+            current: 0,
+            effective: 0,
+            configuring: None,
+            services: Vec::new(),
+            next_call_token: 0,
+            touched: SmallVec::new(),
+            death: None,
+        }
+    }
+
+    /// Id of the context that hostcalls act on.
+    pub(crate) fn acting(&self) -> u32 {
+        if self.effective != 0 && self.contexts.contains(self.effective) {
+            self.effective
+        } else {
+            self.current
+        }
+    }
+
+    /// Name of the plugin whose code runs; empty during the module's start.
+    pub(crate) fn plugin_name(&self) -> Arc<str> {
+        self.contexts
+            .root(self.current)
+            .map_or_else(|| Arc::from(""), |root| Arc::clone(&root.plugin))
+    }
+
+    /// The stream that hostcalls act on.
+    pub(crate) fn stream(&self) -> Option<&StreamContext> {
+        self.contexts.stream(self.acting())
+    }
+
+    /// The stream that hostcalls act on, to be changed.
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut StreamContext> {
+        let id = self.acting();
+        self.contexts.stream_mut(id)
+    }
+
+    /// Remembers that another stream than the current one was given something to do.
+    pub(crate) fn touch(&mut self) {
+        let id = self.acting();
+        if id != self.current && !self.touched.contains(&id) {
+            self.touched.push(id);
+        }
+    }
+
+    /// Services of the plugin that hostcalls act for.
+    pub(crate) fn services(&self) -> Option<(u32, Rc<dyn PluginServices>)> {
+        let root = self.contexts.root_of(self.acting())?;
+        let (_, services) = self.services.iter().find(|(id, _)| *id == root)?;
+        Some((root, Rc::clone(services)))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the last use of each")]
+fn wake(host: Rc<dyn StreamHost>) {
+    host.wake();
+}
+
+/// An error and its causes in one line.
+pub(crate) fn one_line(error: &wasmtime::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', " ")
+}
