@@ -51,9 +51,21 @@ enum Task {
     Deny,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        // One line, and no backtrace even where `RUST_BACKTRACE` asks for one: the reader is
+        // looking for what is wrong with the checkout, not with the task.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<ExitCode> {
     let repository = Repository::find()?;
-    match Arguments::parse().task {
+    match task {
         Task::Ci(options) => return Ok(ci::run(&repository, &options)),
         Task::Plugins(options) => plugins::run(&repository, &options)?,
         Task::Tools(options) => tools::run(&repository, &options),
