@@ -1,5 +1,6 @@
 //! What is wrong with a manifest, and where.
 
+use std::error::Error;
 use std::fmt;
 
 use serde::Serialize;
@@ -33,6 +34,18 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do about it, where that is known.
     pub hint: Option<String>,
+}
+
+/// The error and what caused it, for a message that stands alone.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 // === impl Severity ===

@@ -76,7 +76,7 @@ pub struct VmConfig {
 }
 
 /// One environment variable of the VM; `Debug` and serialisation never show its value.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct EnvVar {
     /// Name of the variable, unique in its list.
     pub name: String,

@@ -70,9 +70,20 @@ fn accepted_urls_have_one_canonical_form() {
     }
 }
 
+/// Text, message, hint.
+type Refusal = (&'static str, &'static str, Option<&'static str>);
+
+fn check_refusals(rows: &[Refusal]) {
+    for (text, message, hint) in rows {
+        let error = error(text);
+        assert_eq!(error.to_string(), *message, "`{text}`");
+        assert_eq!(error.hint().as_deref(), *hint, "`{text}`");
+    }
+}
+
 #[test]
 fn refused_urls_say_what_is_wrong_and_how_to_mend_it() {
-    let rows = [
+    check_refusals(&[
         ("", "the URL is empty", Some("for example `oci://ghcr.io/owner/plugin:v1`")),
         (" oci://h/a", "the URL begins or ends with white space", None),
         ("oci://h/a\n", "the URL begins or ends with white space", None),
@@ -127,6 +138,12 @@ fn refused_urls_say_what_is_wrong_and_how_to_mend_it() {
         ("http://h\\evil/a", "the URL contains the character `\\\\`", None),
         ("http://h:99999/a", "invalid `http` URL", None),
         ("http://[::1/a", "invalid `http` URL", None),
+    ]);
+}
+
+#[test]
+fn refused_images_say_what_is_wrong_and_how_to_mend_it() {
+    check_refusals(&[
         (
             "oci://",
             "the image reference names no repository",
@@ -169,12 +186,7 @@ fn refused_urls_say_what_is_wrong_and_how_to_mend_it() {
             "the image reference names no repository",
             Some("for example `oci://ghcr.io/owner/plugin:v1`"),
         ),
-    ];
-    for (text, message, hint) in rows {
-        let error = error(text);
-        assert_eq!(error.to_string(), message, "`{text}`");
-        assert_eq!(error.hint().as_deref(), hint, "`{text}`");
-    }
+    ]);
 }
 
 #[test]
