@@ -1,16 +1,24 @@
 //! **The heart**: which filters run for a workload, in which order, and what is left out and why.
 
+mod attachment;
+mod ordering;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use crate::diagnostic::with_causes;
 use crate::digest::Digest;
 use crate::manifest::Resource;
 use crate::meta::{NamespacedName, Position};
 use crate::module_url::ModuleUrl;
-use crate::wasm_plugin::{EnvVar, FailStrategy, PluginPhase, PullPolicy, REDACTED};
+use crate::plugin_config::plugin_config_json;
+use crate::wasm_plugin::{EnvVar, FailStrategy, PluginPhase, PullPolicy, REDACTED, WasmPlugin};
 
 /// Namespace whose resources apply to the whole mesh, unless it is configured otherwise.
 ///
@@ -77,8 +85,9 @@ pub enum PlannedFilter {
 
 /// A plugin with everything that is needed to fetch, verify, start and configure it.
 ///
-/// Serialisation shows neither environment values, nor the pull secret, nor user info of the URL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Serialisation and `Debug` show neither environment values, nor the pull secret, nor user info
+/// of the URL.
+#[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedPlugin {
     /// The resource it comes from.
@@ -124,9 +133,75 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Plans the chain.
-pub fn plan(_resources: &[Resource], _workload: &Workload) -> Plan {
-    Plan { filters: vec![PlannedFilter::Router], left_out: Vec::new() }
+/// Plans the chain of one workload and listener.
+///
+/// Pure: the same resources give the same plan, in whichever order they come.
+///
+/// Source: Istio, `TrafficExtensionsByListenerInfo` and the HTTP connection manager's filters.
+/// Differs: a resource that cannot be used is named in [`Plan::left_out`], not dropped silently.
+pub fn plan(resources: &[Resource], workload: &Workload) -> Plan {
+    let mut plugins: Vec<&WasmPlugin> = resources
+        .iter()
+        .map(|resource| match resource {
+            Resource::WasmPlugin(plugin) => plugin,
+        })
+        .collect();
+    plugins.sort_by_key(|plugin| (plugin.meta.namespaced_name(), &plugin.position));
+
+    let mut filters = Vec::new();
+    let mut left_out = Vec::new();
+    let mut previous: Option<&WasmPlugin> = None;
+    for plugin in plugins {
+        let outcome = match previous.filter(|first| is_same_object(first, plugin)) {
+            Some(first) => Err(format!("the same name is given first at {}", first.position)),
+            None => planned(plugin, workload),
+        };
+        match outcome {
+            Ok(planned) => filters.push((ordering::rank(plugin, workload), planned)),
+            Err(reason) => left_out.push(LeftOut {
+                resource: plugin.meta.namespaced_name(),
+                position: plugin.position.clone(),
+                reason,
+            }),
+        }
+        previous = previous.filter(|first| is_same_object(first, plugin)).or(Some(plugin));
+    }
+    filters.sort_by(|(a, _), (b, _)| a.cmp(b));
+
+    let plugins = filters.into_iter().map(|(_, plugin)| PlannedFilter::Wasm(plugin));
+    Plan { filters: plugins.chain([PlannedFilter::Router]).collect(), left_out }
+}
+
+fn is_same_object(a: &WasmPlugin, b: &WasmPlugin) -> bool {
+    (&a.meta.namespace, &a.meta.name) == (&b.meta.namespace, &b.meta.name)
+}
+
+/// The plugin as it runs, or the reason why it does not.
+fn planned(plugin: &WasmPlugin, workload: &Workload) -> Result<PlannedPlugin, String> {
+    attachment::check(plugin, workload)?;
+    let WasmPlugin { meta, spec, position } = plugin;
+    let invalid = |field: &str, error: &dyn Error| format!("{field}: {}", with_causes(error));
+    let url = ModuleUrl::parse(&spec.url).map_err(|error| invalid("url", &error))?;
+    let sha256 = match spec.sha256.as_deref() {
+        None | Some("") => None,
+        Some(text) => Some(text.parse::<Digest>().map_err(|error| invalid("sha256", &error))?),
+    };
+    Ok(PlannedPlugin {
+        resource: meta.namespaced_name(),
+        position: position.clone(),
+        phase: spec.phase,
+        priority: spec.priority,
+        url,
+        sha256,
+        pull_policy: spec.image_pull_policy,
+        image_pull_secret: spec.image_pull_secret.clone(),
+        verification_key: spec.verification_key.clone(),
+        root_id: spec.plugin_name.clone().unwrap_or_default(),
+        configuration: spec.plugin_config.as_ref().map(plugin_config_json).unwrap_or_default(),
+        environment: spec.vm_config.env.clone(),
+        fail_strategy: spec.fail_strategy,
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+    })
 }
 
 #[expect(clippy::ref_option, reason = "the signature is serde's")]
@@ -135,6 +210,41 @@ fn serialize_redacted<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(|_| REDACTED).serialize(serializer)
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The plugins of the chain, in the order in which requests meet them.
+    pub fn plugins(&self) -> impl Iterator<Item = &PlannedPlugin> {
+        self.filters.iter().filter_map(|filter| match filter {
+            PlannedFilter::Wasm(plugin) => Some(plugin),
+            PlannedFilter::Router => None,
+        })
+    }
+}
+
+// === impl PlannedPlugin ===
+
+impl fmt::Debug for PlannedPlugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedPlugin")
+            .field("resource", &self.resource)
+            .field("position", &self.position)
+            .field("phase", &self.phase)
+            .field("priority", &self.priority)
+            .field("url", &self.url)
+            .field("sha256", &self.sha256)
+            .field("pull_policy", &self.pull_policy)
+            .field("image_pull_secret", &self.image_pull_secret.as_ref().map(|_| REDACTED))
+            .field("verification_key", &self.verification_key)
+            .field("root_id", &self.root_id)
+            .field("configuration", &self.configuration)
+            .field("environment", &self.environment)
+            .field("fail_strategy", &self.fail_strategy)
+            .field("resource_version", &self.resource_version)
+            .finish()
+    }
 }
 
 // === impl WorkloadRole ===
