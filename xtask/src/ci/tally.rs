@@ -126,11 +126,11 @@ fn count<'a>(mut parts: impl Iterator<Item = &'a str>, what: &str) -> Option<usi
     })
 }
 
-/// `---- tests::name stdout ----` by libtest, `--- STDOUT: crate tests::name ---` by nextest.
+/// `---- tests::name stdout ----` by libtest; by nextest `--- STDOUT: crate tests::name ---`, or in
+/// newer versions `stdout ───` under the name.
 fn is_test_header(line: &str) -> bool {
     (line.starts_with("---- ") && line.ends_with(" stdout ----"))
-        || line.starts_with("--- STDOUT:")
-        || line.starts_with("──── STDOUT:")
+        || ["--- STDOUT:", "──── STDOUT:", "stdout ───"].iter().any(|start| line.starts_with(start))
 }
 
 #[cfg(test)]
@@ -197,6 +197,16 @@ mod tests {
             ),
         ] {
             assert_eq!(tally(summary), expected, "{summary}");
+        }
+    }
+
+    #[test]
+    fn a_test_is_skipped_once_under_nextest_too() {
+        for header in ["--- STDOUT: a tests::b ---", "──── STDOUT: a tests::b", "  stdout ───"]
+        {
+            let test = format!("{header}\n    SKIPPED: no Envoy\n    SKIPPED: no registry\n");
+            let summary = "     Summary [   0.035s] 2 tests run: 2 passed, 0 skipped";
+            assert_eq!(tally(&(test + summary)), "1 passed, 0 failed, 1 skipped", "{header}");
         }
     }
 
