@@ -80,8 +80,11 @@ pub(crate) fn is_root() -> bool {
 ///
 /// If apt cannot; it needs root.
 pub(crate) fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
-    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    // Another installation may be under way on a shared machine.
+    const WAIT: &str = "-oDPkg::Lock::Timeout=120";
+    run(Command::new("apt-get").args(["update", "-qq", WAIT]))?;
     run(Command::new("apt-get")
+        .arg(WAIT)
         .args(["install", "-y", "-qq", "--no-install-recommends"])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
