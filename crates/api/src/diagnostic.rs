@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::meta::Position;
 
+/// Longest value of an author that a message shows in full, in characters.
+const MAX_QUOTED_CHARS: usize = 40;
+
 /// How much a [`Diagnostic`] matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,6 +51,15 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
     text
 }
 
+/// `text` for a message, cut if it is long.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_QUOTED_CHARS).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 // === impl Severity ===
 
 impl fmt::Display for Severity {
@@ -68,5 +80,16 @@ impl fmt::Display for Diagnostic {
             write!(f, "{}: ", self.path)?;
         }
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(quoted("short"), "short");
+        assert_eq!(quoted(&"é".repeat(50)), format!("{}…", "é".repeat(40)));
     }
 }

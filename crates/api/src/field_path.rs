@@ -1,12 +1,24 @@
 //! Paths of fields as Kubernetes writes them.
 
 use std::fmt;
+use std::sync::Arc;
+
+/// Longest key of a map that a path shows in full, in characters; label keys are not longer.
+const MAX_KEY_CHARS: usize = 320;
 
 /// Path of a field from the root of its document: `spec.match[0].ports[1]`,
 /// `spec.selector.matchLabels[app]`.
+///
+/// Cheap to extend and to clone, whatever the length: a path shares its beginning with others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FieldPath {
-    segments: Vec<Segment>,
+    last: Option<Arc<Step>>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Step {
+    parent: FieldPath,
+    segment: Segment,
 }
 
 /// One step from an object or a list into it.
@@ -46,25 +58,30 @@ impl FieldPath {
         self.child(Segment::Index(index))
     }
 
-    pub(crate) fn segments(&self) -> &[Segment] {
-        &self.segments
+    /// The steps from the root.
+    pub(crate) fn segments(&self) -> Vec<&Segment> {
+        let mut segments = Vec::new();
+        let mut path = self;
+        while let Some(step) = &path.last {
+            segments.push(&step.segment);
+            path = &step.parent;
+        }
+        segments.reverse();
+        segments
     }
 
     fn child(&self, segment: Segment) -> Self {
-        let mut segments = Vec::with_capacity(self.segments.len() + 1);
-        segments.extend_from_slice(&self.segments);
-        segments.push(segment);
-        Self { segments }
+        Self { last: Some(Arc::new(Step { parent: self.clone(), segment })) }
     }
 }
 
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, segment) in self.segments.iter().enumerate() {
+        for (index, segment) in self.segments().into_iter().enumerate() {
             match segment {
                 Segment::Field(name) if index == 0 => f.write_str(name)?,
                 Segment::Field(name) => write!(f, ".{name}")?,
-                Segment::Key(key) => write!(f, "[{key}]")?,
+                Segment::Key(key) => write!(f, "[{key:.MAX_KEY_CHARS$}]")?,
                 Segment::Index(number) => write!(f, "[{number}]")?,
             }
         }
@@ -84,6 +101,8 @@ mod tests {
             spec.field("match").index(0).field("ports").index(1).to_string(),
             "spec.match[0].ports[1]"
         );
+        let long = spec.key(&"k".repeat(1000));
+        assert_eq!(long.to_string(), format!("spec[{}]", "k".repeat(320)));
         assert_eq!(spec.field("matchLabels").key("a.b/c").to_string(), "spec.matchLabels[a.b/c]");
     }
 }

@@ -1,4 +1,48 @@
 //! What a `WasmPlugin` is, whether it is valid, and in which order everything runs.
+//!
+//! This crate is pure: no file, no socket, no clock, no task. The same input gives the same
+//! output, in any order of the resources, so that a laptop, a data plane and a control plane that
+//! see the same manifests agree about every chain.
+//!
+//! ```text
+//!  YAML text ──parse_file──> resources, ignored documents, diagnostics
+//!                                │
+//!  the workload ────────────plan─┴──> ordered filters, and why the others are left out
+//! ```
+//!
+//! - [`parse_file`] reads manifests; every finding has a file, a line and a column.
+//! - [`validate_wasm_plugin`] applies Istio's rules to a resource from anywhere.
+//! - [`plan()`] is **the heart**: which plugins run for a workload, and in which order.
+//! - [`ModuleUrl`] and [`Digest`] say where a module is and what it must be.
+//! - [`plugin_config_json`] writes the configuration exactly as plugins get it from Istio.
+//!
+//! ```
+//! use wasmplug_api::{Workload, WorkloadRole, parse_file, plan};
+//!
+//! let manifest = "
+//! apiVersion: extensions.istio.io/v1alpha1
+//! kind: WasmPlugin
+//! metadata: {name: limit, namespace: istio-system}
+//! spec: {url: 'oci://ghcr.io/example/limit:v1', phase: AUTHN, pluginConfig: {rate: 2}}
+//! ";
+//! let parsed = parse_file("limit.yaml", manifest);
+//! assert!(parsed.diagnostics.is_empty());
+//! let plan = plan(&parsed.resources, &Workload::new("shop", WorkloadRole::SidecarInbound));
+//! let plugin = plan.plugins().next().expect("it applies to the whole mesh");
+//! assert_eq!(plugin.resource.to_string(), "istio-system/limit");
+//! assert_eq!(plugin.configuration, r#"{"rate":2}"#);
+//! ```
+//!
+//! # Limits
+//!
+//! A manifest is untrusted input. A file has at most 16 MiB, 10 000 documents and 1000 findings;
+//! a document at most 500 000 values, 64 levels and 4 MiB from aliases. What exceeds a limit is
+//! reported, never truncated silently.
+//!
+//! # Secrets
+//!
+//! Environment values, pull secrets and the user info of URLs are in the types, because whoever
+//! runs a plugin needs them, but in no `Debug`, `Display` or `Serialize` output and in no message.
 
 pub mod diagnostic;
 pub mod digest;
@@ -17,7 +61,7 @@ pub use digest::{Digest, DigestError};
 pub use field_path::FieldPath;
 pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file};
 pub use meta::{CreationTime, NamespacedName, ObjectMeta, Position};
-pub use module_url::{ImageReference, ModuleUrl, ModuleUrlError};
+pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
 pub use plan::{LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, plan};
 pub use plugin_config::plugin_config_json;
 pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};

@@ -7,6 +7,7 @@
 mod documents;
 mod fields;
 mod findings;
+mod json;
 mod metadata;
 mod node;
 mod scalar;
@@ -17,10 +18,10 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
-use self::fields::{Field, Fields, nearest, quoted};
+use self::fields::{Field, Fields, nearest};
 use self::findings::Findings;
 use self::node::{Mark, Node, Value};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Severity, quoted};
 use crate::field_path::FieldPath;
 use crate::meta::{NamespacedName, Position};
 use crate::validation::{self, Violation};

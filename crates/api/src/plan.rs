@@ -212,6 +212,21 @@ fn serialize_redacted<S: Serializer>(
     secret.as_ref().map(|_| REDACTED).serialize(serializer)
 }
 
+// === impl Workload ===
+
+impl Workload {
+    /// A workload without labels, on an unknown port, in a mesh with the default root namespace.
+    pub fn new(namespace: impl Into<String>, role: WorkloadRole) -> Self {
+        Self {
+            namespace: namespace.into(),
+            labels: BTreeMap::new(),
+            role,
+            root_namespace: DEFAULT_ROOT_NAMESPACE.to_owned(),
+            port: 0,
+        }
+    }
+}
+
 // === impl Plan ===
 
 impl Plan {

@@ -5,14 +5,13 @@ use std::ops::RangeInclusive;
 
 use super::findings::Findings;
 use super::node::{Entry, Mark, Node, Value, snake_case};
+use crate::diagnostic::quoted;
 use crate::field_path::FieldPath;
 
 /// How far a misspelt name may be from a known one to be suggested, as a part of its length.
 const SUGGESTION_DIVISOR: usize = 3;
 /// Longest misspelt name for which a suggestion is looked for.
 const MAX_MISSPELT_LEN: usize = 64;
-/// Longest value that is quoted in a message.
-const MAX_QUOTED_CHARS: usize = 40;
 
 /// An enumeration of the resource, as its schema spells it.
 pub(super) trait ProtoEnum: Copy + 'static {
@@ -309,15 +308,6 @@ pub(super) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
         .map(|(_, known)| known)
 }
 
-/// `text` for a message, cut if it is long.
-pub(super) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_QUOTED_CHARS).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,11 +330,5 @@ mod tests {
             assert_eq!(nearest(name, &known), expected, "{name:?}");
         }
         assert_eq!(nearest(&"u".repeat(1_000_000), &known), None);
-    }
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        assert_eq!(quoted("short"), "short");
-        assert_eq!(quoted(&"é".repeat(50)), format!("{}…", "é".repeat(40)));
     }
 }

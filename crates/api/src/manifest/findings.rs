@@ -60,7 +60,7 @@ impl Findings {
         hint: Option<String>,
     ) {
         self.errors += usize::from(severity == Severity::Error);
-        if self.diagnostics.len() >= MAX_DIAGNOSTICS {
+        if self.is_full() {
             self.dropped += 1;
             return;
         }
@@ -81,6 +81,11 @@ impl Findings {
             .skip(count)
             .filter(|diagnostic| diagnostic.severity == Severity::Error)
             .map(|diagnostic| diagnostic.path.as_str())
+    }
+
+    /// Whether further findings are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= MAX_DIAGNOSTICS
     }
 
     /// How many findings are kept so far.

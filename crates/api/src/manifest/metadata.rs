@@ -2,9 +2,10 @@
 //!
 //! Source: Kubernetes, `metav1.ObjectMeta`.
 
-use super::fields::{Field, Fields, quoted};
+use super::fields::{Field, Fields};
 use super::findings::Findings;
 use super::node::Value;
+use crate::diagnostic::quoted;
 use crate::meta::{CreationTime, DEFAULT_NAMESPACE, ObjectMeta};
 
 /// Fields that Kubernetes writes and nothing here looks at.

@@ -155,11 +155,11 @@ fn positions_count_characters_and_name_the_file() {
 fn json_is_read_with_its_escapes() {
     let text = "{\"apiVersion\": \"extensions.istio.io/v1alpha1\", \"kind\": \"WasmPlugin\",\
                 \"metadata\":{\"name\":\"a\"},\n\t\"spec\":{\"url\":\"oci:\\/\\/h.io\\/a\",\
-                \"pluginConfig\":{\"a\":\"\\u00e9\\n\",\"b\":[1,2.5e3,null,true]}}}";
+                \"pluginConfig\":{\"a\":\"\\u00e9\\n\\ud83d\\ude00\",\"b\":[1,2.5e3,null,true]}}}";
     let plugin = plugin(text);
     assert_eq!(
         plugin_config_json(plugin.spec.plugin_config.as_ref().unwrap()),
-        "{\"a\":\"é\\n\",\"b\":[1,2500,null,true]}"
+        "{\"a\":\"é\\n😀\",\"b\":[1,2500,null,true]}"
     );
 }
 

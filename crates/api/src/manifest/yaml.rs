@@ -11,7 +11,8 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 use super::documents::{self, Piece};
 use super::findings::Findings;
 use super::node::{Entry, Mark, Node, Value};
-use super::scalar;
+use super::{json, scalar};
+use crate::diagnostic::quoted;
 use crate::field_path::FieldPath;
 
 /// Deepest nesting of lists and objects.
@@ -41,7 +42,8 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Vec<Node> {
 
 /// One piece can hold several documents if line breaks are bare carriage returns.
 fn read_piece(piece: &Piece<'_>, roots: &mut Vec<Node>, findings: &mut Findings) {
-    let mut parser = Parser::new_from_str(piece.text);
+    let text = json::without_surrogate_pairs(piece.text);
+    let mut parser = Parser::new_from_str(&text);
     let mut composer = Composer::new(piece.first_line, findings);
     while let Some(event) = parser.next_event() {
         let outcome = match event {
@@ -312,9 +314,9 @@ impl Key {
             return Self::Invalid;
         };
         if let Some(first) = seen.get(&text) {
-            let Mark { line, column } = first;
+            let (key, Mark { line, column }) = (quoted(&text), first);
             let message =
-                format!("the key `{text}` is given twice, first at line {line} column {column}");
+                format!("the key `{key}` is given twice, first at line {line} column {column}");
             findings.error(node.mark, &FieldPath::root(), message, None);
             return Self::Invalid;
         }

@@ -26,13 +26,7 @@ fn plugin(namespace: &str, name: &str) -> WasmPlugin {
 }
 
 fn workload(namespace: &str, pairs: &[(&str, &str)]) -> Workload {
-    Workload {
-        namespace: namespace.into(),
-        labels: labels(pairs),
-        role: WorkloadRole::SidecarInbound,
-        root_namespace: DEFAULT_ROOT_NAMESPACE.into(),
-        port: 0,
-    }
+    Workload { labels: labels(pairs), ..Workload::new(namespace, WorkloadRole::SidecarInbound) }
 }
 
 fn selector(pairs: &[(&str, &str)]) -> WorkloadSelector {

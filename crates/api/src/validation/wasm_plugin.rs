@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use super::{Violation, Violations};
-use crate::diagnostic::with_causes;
+use crate::diagnostic::{quoted, with_causes};
 use crate::digest::Digest;
 use crate::field_path::FieldPath;
 use crate::meta::ObjectMeta;
-use crate::module_url::ModuleUrl;
+use crate::module_url::{ModuleUrl, ModuleUrlError};
 use crate::selector::{
     GATEWAY_API_GROUP, PolicyTargetReference, TrafficSelector, WorkloadSelector,
 };
@@ -41,6 +41,8 @@ const TARGETS: [(&str, &str); 4] = [
 ];
 
 /// Finds everything that is wrong with a resource; `root` is the path of its document.
+///
+/// Of a list that is too long only the elements that may exist are looked at.
 pub fn validate_wasm_plugin(plugin: &WasmPlugin, root: &FieldPath) -> Vec<Violation> {
     let mut violations = Violations::default();
     let v = &mut violations;
@@ -103,7 +105,7 @@ fn attachment(spec: &WasmPluginSpec, path: &FieldPath, v: &mut Violations) {
         target_reference(target, &path, v);
     }
     v.count(&refs_path, spec.target_refs.len(), MAX_TARGET_REFS);
-    for (index, target) in spec.target_refs.iter().enumerate() {
+    for (index, target) in spec.target_refs.iter().take(MAX_TARGET_REFS).enumerate() {
         target_reference(target, &refs_path.index(index), v);
     }
 }
@@ -115,7 +117,7 @@ fn workload_selector(selector: &WorkloadSelector, path: &FieldPath, v: &mut Viol
     }
     let path = path.field("matchLabels");
     v.count(&path, selector.match_labels.len(), MAX_LABELS);
-    for (key, value) in &selector.match_labels {
+    for (key, value) in selector.match_labels.iter().take(MAX_LABELS) {
         let path = path.key(key);
         if key.is_empty() {
             v.error(path.clone(), "the label key must not be empty");
@@ -142,9 +144,10 @@ fn target_reference(target: &PolicyTargetReference, path: &FieldPath, v: &mut Vi
     let is_allowed = TARGETS.iter().any(|(group, kind)| target.is_kind(group, kind));
     if !is_allowed && !target.kind.is_empty() {
         let group = if target.group.is_empty() { "core" } else { &target.group };
+        let actual = quoted(&format!("{group}/{}", target.kind));
         let list: Vec<_> =
             TARGETS.iter().map(|(group, kind)| format!("`{group}/{kind}`")).collect();
-        let message = format!("must be one of {}, not `{group}/{}`", list.join(", "), target.kind);
+        let message = format!("must be one of {}, not `{actual}`", list.join(", "));
         let group = TARGETS.iter().find(|(_, kind)| *kind == target.kind).map(|(group, _)| group);
         let hint = group.map(|group| format!("write `group: {group}`"));
         v.error_with_hint(path.clone(), message, hint);
@@ -155,9 +158,8 @@ fn target_reference(target: &PolicyTargetReference, path: &FieldPath, v: &mut Vi
 fn source(spec: &WasmPluginSpec, path: &FieldPath, v: &mut Violations) {
     let url_path = path.field("url");
     let url = match ModuleUrl::parse(&spec.url) {
-        _ if spec.url.is_empty() => {
-            let hint = "for example `oci://ghcr.io/owner/plugin:v1`".to_owned();
-            v.error_with_hint(url_path.clone(), "is required", Some(hint));
+        Err(error @ ModuleUrlError::Empty) => {
+            v.error_with_hint(url_path.clone(), "is required", error.hint());
             None
         }
         Err(error) => {
@@ -198,12 +200,12 @@ fn source(spec: &WasmPluginSpec, path: &FieldPath, v: &mut Violations) {
 fn environment(env: &[EnvVar], path: &FieldPath, v: &mut Violations) {
     v.count(path, env.len(), MAX_ENV_VARS);
     let mut names = BTreeSet::new();
-    for (index, variable) in env.iter().enumerate() {
+    for (index, variable) in env.iter().take(MAX_ENV_VARS).enumerate() {
         let path = path.index(index);
         let name_path = path.field("name");
         v.length_from_one(&name_path, &variable.name, MAX_ENV_NAME_LEN);
         if !names.insert(&variable.name) && !variable.name.is_empty() {
-            v.error(name_path, format!("the variable `{}` is given twice", variable.name));
+            v.error(name_path, format!("the variable `{}` is given twice", quoted(&variable.name)));
         }
         if variable.value_from == EnvValueSource::Host && !variable.value.is_empty() {
             let message = "can be set only if `valueFrom` is `INLINE`";

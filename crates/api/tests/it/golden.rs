@@ -6,7 +6,6 @@
 //! A line of `workloads.txt` is `NAME key=value…` with the keys `namespace`, `role`, `port`,
 //! `root` and `label` (any number of times).
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -137,13 +136,7 @@ fn describe_plan(plan: &Plan, text: &mut String) {
 }
 
 fn parse_workload(line: &str) -> Workload {
-    let mut workload = Workload {
-        namespace: "default".into(),
-        labels: BTreeMap::new(),
-        role: WorkloadRole::SidecarInbound,
-        root_namespace: "istio-system".into(),
-        port: 0,
-    };
+    let mut workload = Workload::new("default", WorkloadRole::SidecarInbound);
     for word in line.split_whitespace().skip(1) {
         let (key, value) = word.split_once('=').unwrap();
         match key {
