@@ -195,3 +195,14 @@ fn first_duplicate_is_the_same_in_any_order() {
     assert_eq!(texts, [format!("b.yaml:1:1: {message}"), format!("c.yaml:1:1: {message}")]);
     assert_eq!(duplicates(&[file("a.yaml")]), []);
 }
+
+#[test]
+fn anchors_end_with_their_document_whatever_the_line_breaks() {
+    let text = "apiVersion: &v v1\rkind: A\r---\rapiVersion: *v\rkind: B\r";
+    for text in [text.to_owned(), text.replace('\r', "\n"), text.replace('\r', "\r\n")] {
+        let parsed = parse_file("a.yaml", &text);
+        assert_eq!(parsed.ignored.len(), 1, "{text:?}");
+        assert_eq!(parsed.diagnostics.len(), 1, "{text:?}");
+        assert_eq!(parsed.diagnostics[0].position.to_string(), "a.yaml:4:13", "{text:?}");
+    }
+}
