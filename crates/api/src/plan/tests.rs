@@ -56,6 +56,35 @@ fn applies(plugin: &WasmPlugin, workload: &Workload) -> bool {
     plan.left_out.is_empty()
 }
 
+const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Every field set, every secret of it `hunter2`.
+fn complete_plugin() -> WasmPlugin {
+    let mut plugin = plugin("ns", "a");
+    plugin.meta.resource_version = Some("42".into());
+    let config = json!({"b": 1, "a": "x"});
+    plugin.spec = crate::WasmPluginSpec {
+        url: "https://user:hunter2@h/a.wasm".into(),
+        sha256: Some(HEX.into()),
+        image_pull_policy: PullPolicy::Always,
+        image_pull_secret: Some("hunter2".into()),
+        verification_key: Some("public".into()),
+        plugin_config: config.as_object().cloned(),
+        plugin_name: Some("root".into()),
+        phase: PluginPhase::Authn,
+        priority: Some(7),
+        fail_strategy: FailStrategy::FailOpen,
+        vm_config: VmConfig {
+            env: vec![
+                EnvVar { name: "A".into(), value: "hunter2".into(), ..Default::default() },
+                EnvVar { name: "B".into(), value_from: EnvValueSource::Host, value: String::new() },
+            ],
+        },
+        ..Default::default()
+    };
+    plugin
+}
+
 // === tests ===
 
 #[test]
@@ -290,31 +319,7 @@ fn malformed_fields_leave_a_plugin_out() {
 
 #[test]
 fn planned_plugin_carries_all_that_is_needed_to_run_it() {
-    let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let mut plugin = plugin("ns", "a");
-    plugin.meta.resource_version = Some("42".into());
-    let config = json!({"b": 1, "a": "x"});
-    plugin.spec = crate::WasmPluginSpec {
-        url: "https://user:hunter2@h/a.wasm".into(),
-        sha256: Some(hex.into()),
-        image_pull_policy: PullPolicy::Always,
-        image_pull_secret: Some("hunter2".into()),
-        verification_key: Some("public".into()),
-        plugin_config: config.as_object().cloned(),
-        plugin_name: Some("root".into()),
-        phase: PluginPhase::Authn,
-        priority: Some(7),
-        fail_strategy: FailStrategy::FailOpen,
-        vm_config: VmConfig {
-            env: vec![
-                EnvVar { name: "A".into(), value: "hunter2".into(), ..Default::default() },
-                EnvVar { name: "B".into(), value_from: EnvValueSource::Host, value: String::new() },
-            ],
-        },
-        ..Default::default()
-    };
-    let workload = workload("ns", &[]);
-    let plan = plan(&[Resource::WasmPlugin(plugin)], &workload);
+    let plan = plan(&[Resource::WasmPlugin(complete_plugin())], &workload("ns", &[]));
 
     let planned = plan.plugins().next().unwrap();
     assert_eq!(planned.environment[0].value, "hunter2");
@@ -333,7 +338,7 @@ fn planned_plugin_carries_all_that_is_needed_to_run_it() {
                     "phase": "AUTHN",
                     "priority": 7,
                     "url": "https://[redacted]@h/a.wasm",
-                    "sha256": format!("sha256:{hex}"),
+                    "sha256": format!("sha256:{HEX}"),
                     "pullPolicy": "Always",
                     "imagePullSecret": "[redacted]",
                     "verificationKey": "public",
