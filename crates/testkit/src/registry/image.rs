@@ -2,7 +2,10 @@
 //!
 //! Source: OCI Image Specification 1.1; Docker Image Manifest v2 schema 2.
 
-use std::{fmt::Write as _, io::Write as _};
+use std::{
+    fmt::Write as _,
+    io::{Read as _, Write as _},
+};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -63,6 +66,18 @@ impl Layer {
     /// A layer.
     pub fn new(media_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
         Self { media_type: media_type.to_owned(), bytes: bytes.into() }
+    }
+
+    /// Digest of the layer before it was compressed, which an image's configuration lists.
+    ///
+    /// Gzip is undone; of other compressions the stored bytes have to do.
+    fn diff_id(&self) -> String {
+        let mut inflated = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(self.bytes.as_slice());
+        match decoder.read_to_end(&mut inflated) {
+            Ok(_) => sha256(&inflated),
+            Err(_) => sha256(&self.bytes),
+        }
     }
 }
 
@@ -166,14 +181,15 @@ impl Image {
         config_type: &str,
         layers: impl IntoIterator<Item = Layer>,
     ) -> Self {
+        let layers: Vec<Layer> = layers.into_iter().collect();
+        let diff_ids: Vec<String> = layers.iter().map(Layer::diff_id).collect();
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
             "config": {},
-            "rootfs": { "type": "layers", "diff_ids": [] },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
         let config = config.to_string().into_bytes();
-        let layers: Vec<Layer> = layers.into_iter().collect();
         let document = json!({
             "schemaVersion": 2,
             "mediaType": media_type,
