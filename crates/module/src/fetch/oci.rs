@@ -1,0 +1,148 @@
+//! A module in an image in a registry.
+//!
+//! Every byte is checked against a digest: the manifest against the reference or index, the layer
+//! against the manifest. The client is our own because the address guard must sit behind name
+//! resolution and every redirect, which existing clients do not let in.
+//!
+//! Source: OCI Distribution Specification 1.1, "Pull".
+
+mod challenge;
+mod session;
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use wasmplug_api::{Digest, ImageReference};
+
+use self::session::Session;
+use super::{Fetcher, Identity, blocking, unpack};
+use crate::{
+    auth::RegistryCredentials,
+    error::FetchError,
+    image::{
+        ACCEPTED_MANIFESTS, Document, ImageError, ImageManifest, IndexEntry, ModuleLayer, Packing,
+    },
+    options::StoreOptions,
+    transport::{Transport, read_body},
+    unpack::{inflate, module_in_tar},
+};
+
+/// Largest manifest or index in bytes.
+///
+/// Source: the OCI Distribution Specification asks registries to accept at least this much.
+const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
+/// Header by which registries name the digest of what they send.
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+pub(crate) struct OciFetcher<'a> {
+    session: Session<'a>,
+    reference: &'a ImageReference,
+    url: String,
+    limit: u64,
+}
+
+// === impl OciFetcher ===
+
+impl<'a> OciFetcher<'a> {
+    pub(crate) fn new(
+        transport: &'a Transport,
+        options: &'a StoreOptions,
+        url: String,
+        reference: &'a ImageReference,
+        credentials: Option<&'a RegistryCredentials>,
+    ) -> Result<Self, FetchError> {
+        let credential = credentials.and_then(|all| all.find(reference));
+        let session = Session::new(transport, options, url.clone(), reference, credential)?;
+        Ok(Self { session, reference, url, limit: options.max_module_bytes })
+    }
+
+    async fn document(
+        &mut self,
+        name: &str,
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, Document), FetchError> {
+        let answer = self.session.get(&["manifests", name], Some(ACCEPTED_MANIFESTS), true).await?;
+        let announced = announced_digest(answer.headers());
+        let body = read_body(self.session.errand(), "manifest", answer, MAX_MANIFEST_BYTES).await?;
+        let actual = Digest::sha256_of(&body);
+        self.check("manifest", expected.or(announced.as_ref()), &actual)?;
+        let document = Document::parse(&body).map_err(|source| self.no_module(source))?;
+        Ok((actual, document))
+    }
+
+    fn check(
+        &self,
+        what: &'static str,
+        expected: Option<&Digest>,
+        actual: &Digest,
+    ) -> Result<(), FetchError> {
+        match expected {
+            Some(expected) if expected != actual => Err(FetchError::Corrupt {
+                url: self.url.clone(),
+                what,
+                expected: expected.clone(),
+                actual: actual.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn no_module(&self, source: ImageError) -> FetchError {
+        FetchError::Image { url: self.url.clone(), source }
+    }
+}
+
+impl Fetcher for OciFetcher<'_> {
+    type Located = ImageManifest;
+
+    async fn locate(&mut self) -> Result<(Identity, ImageManifest), FetchError> {
+        let reference = self.reference;
+        let (digest, document) = match &reference.digest {
+            Some(digest) => self.document(&digest.to_string(), Some(digest)).await?,
+            None => self.document(reference.tag.as_deref().unwrap_or("latest"), None).await?,
+        };
+        let (index, manifest, image) = match document {
+            Document::Image(image) => (None, digest, image),
+            Document::Index(entries) => {
+                let child =
+                    IndexEntry::choose(&entries).map_err(|source| self.no_module(source))?;
+                match self.document(&child.to_string(), Some(&child)).await? {
+                    (manifest, Document::Image(image)) => (Some(digest), manifest, image),
+                    (_, Document::Index(_)) => {
+                        return Err(self.no_module(ImageError::NestedIndex));
+                    }
+                }
+            }
+        };
+        let private = self.session.is_private();
+        Ok((Identity { manifest: Some(manifest), index, private }, image))
+    }
+
+    async fn download(&mut self, image: ImageManifest) -> Result<Bytes, FetchError> {
+        let ModuleLayer { digest, size, packing } =
+            image.module_layer().map_err(|source| self.no_module(source))?;
+        let limit = self.limit;
+        if size > limit {
+            return Err(FetchError::TooLarge { url: self.url.clone(), what: "layer", limit });
+        }
+        let answer = self.session.get(&["blobs", &digest.to_string()], None, false).await?;
+        let layer = read_body(self.session.errand(), "layer", answer, limit).await?;
+        let hashed = layer.clone();
+        let actual = blocking(&self.url, move || Digest::sha256_of(&hashed)).await?;
+        self.check("layer", Some(&digest), &actual)?;
+        match packing {
+            Packing::Bare => Ok(layer),
+            Packing::Tar(compression) => {
+                unpack(&self.url, move || {
+                    module_in_tar(&inflate(&layer, compression, limit)?, limit)
+                })
+                .await
+            }
+        }
+    }
+}
+
+/// The digest that the registry announces, if it is one that can be checked.
+fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
+    let value = headers.get(CONTENT_DIGEST)?.to_str().ok()?;
+    value.trim().parse().ok()
+}

@@ -1,0 +1,262 @@
+//! Requests to one repository, with authorisation when the registry asks for it.
+
+use reqwest::{Response, header::HeaderValue};
+use serde::Deserialize;
+use url::{Url, form_urlencoded};
+use wasmplug_api::ImageReference;
+
+use super::challenge::{self, Challenge};
+use crate::{
+    address_guard::names_loopback,
+    auth::{Credential, Secret},
+    error::FetchError,
+    options::StoreOptions,
+    transport::{
+        Call, Errand, Transport, basic_authorization, bearer_authorization, read_body, target,
+    },
+};
+
+/// Largest answer of a token service in bytes.
+const MAX_TOKEN_BYTES: u64 = 256 * 1024;
+/// Largest list of tags in bytes.
+const MAX_TAGS_BYTES: u64 = 256 * 1024;
+/// How many tags an error names.
+const MAX_TAGS: usize = 20;
+/// How a token service knows this client.
+const CLIENT_ID: &str = "wasmplug";
+
+pub(super) struct Session<'a> {
+    transport: &'a Transport,
+    options: &'a StoreOptions,
+    errand: Errand,
+    /// `http[s]://registry/v2/repository`, without a slash at the end.
+    base: Url,
+    repository: &'a str,
+    credential: Option<&'a Credential>,
+    authorization: Option<HeaderValue>,
+    /// Whether the credential was shown to anyone.
+    shown: bool,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    access_token: String,
+}
+
+#[derive(Deserialize)]
+struct TagList {
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+}
+
+// === impl Session ===
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        transport: &'a Transport,
+        options: &'a StoreOptions,
+        url: String,
+        reference: &'a ImageReference,
+        credential: Option<&'a Credential>,
+    ) -> Result<Self, FetchError> {
+        let path = format!("{}/v2/{}", reference.registry, reference.repository);
+        let parse = |scheme: &str| Url::parse(&format!("{scheme}://{path}"));
+        let https = parse("https").ok().filter(|it| it.host().is_some());
+        let Some(https) = https else {
+            return Err(FetchError::NotFound { url, tags: Vec::new() });
+        };
+        // Decided before the first byte; nothing later changes it.
+        let base = match parse("http") {
+            Ok(http) if speaks_plain_http(options, &http) => http,
+            _ => https,
+        };
+        let errand = Errand::new(url, &base);
+        let repository = &reference.repository;
+        let (authorization, shown) = (None, false);
+        Ok(Self { transport, options, errand, base, repository, credential, authorization, shown })
+    }
+
+    pub(super) fn errand(&self) -> &Errand {
+        &self.errand
+    }
+
+    /// Whether what was got may only be given to who has the same credential.
+    pub(super) fn is_private(&self) -> bool {
+        self.shown
+    }
+
+    /// Gets something below the repository; `tags` tells whether an error should name tags.
+    pub(super) async fn get(
+        &mut self,
+        path: &[&str],
+        accept: Option<&'static str>,
+        tags: bool,
+    ) -> Result<Response, FetchError> {
+        let call = self.call(path, accept);
+        let mut answer = self.transport.send(&self.errand, &call).await?;
+        if answer.status().as_u16() == 401
+            && let Some(challenge) = challenge::first(answer.headers())
+        {
+            // A token may have expired between manifest and layer, so this is not just for once.
+            self.authorization = None;
+            self.authorize(challenge).await?;
+            if self.authorization.is_some() {
+                let call = self.call(path, accept);
+                answer = self.transport.send(&self.errand, &call).await?;
+            }
+        }
+        let url = self.errand.url.clone();
+        match answer.status().as_u16() {
+            200 => Ok(answer),
+            status @ (401 | 403) => {
+                Err(FetchError::Unauthorized { url, status, authenticated: self.shown })
+            }
+            404 => {
+                let tags = if tags { self.tags().await } else { Vec::new() };
+                Err(FetchError::NotFound { url, tags })
+            }
+            status => Err(FetchError::Status { url, target: target(&self.base), status }),
+        }
+    }
+
+    fn call(&self, path: &[&str], accept: Option<&'static str>) -> Call {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path);
+        }
+        Call { accept, authorization: self.authorization.clone(), ..Call::get(url) }
+    }
+
+    /// Gets what meets the challenge into `authorization`.
+    async fn authorize(&mut self, challenge: Challenge) -> Result<(), FetchError> {
+        self.authorization = match (challenge, self.credential) {
+            (Challenge::Basic, Some(Credential::Basic { user, password })) => {
+                self.shown = true;
+                basic_authorization(user, password)
+            }
+            (Challenge::Basic, _) => None,
+            (Challenge::Bearer { .. }, Some(Credential::RegistryToken(token))) => {
+                self.shown = true;
+                bearer_authorization(token)
+            }
+            (Challenge::Bearer { realm, service, scope }, credential) => {
+                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository));
+                let service = service.as_deref().unwrap_or_default();
+                let call = self.token_call(&realm, service, &scope, credential)?;
+                self.shown |= credential.is_some();
+                bearer_authorization(&self.token(&call).await?)
+            }
+        };
+        Ok(())
+    }
+
+    /// Source: Docker Registry v2 token authentication, "Token" and "`OAuth2`".
+    fn token_call(
+        &self,
+        realm: &str,
+        service: &str,
+        scope: &str,
+        credential: Option<&Credential>,
+    ) -> Result<Call, FetchError> {
+        let insecure =
+            || FetchError::InsecureRealm { url: self.errand.url.clone(), realm: shorten(realm) };
+        let mut url = Url::parse(realm).map_err(|_| insecure())?;
+        let allowed = match url.scheme() {
+            "https" => true,
+            "http" => speaks_plain_http(self.options, &url),
+            _ => false,
+        };
+        if !allowed {
+            return Err(insecure());
+        }
+        url.set_username("").ok();
+        url.set_password(None).ok();
+        let named = url.origin() == self.base.origin();
+        let mut call = Call { named, ..Call::get(url) };
+        match credential {
+            Some(Credential::IdentityToken(token)) => {
+                let form = form_urlencoded::Serializer::new(String::new())
+                    .append_pair("grant_type", "refresh_token")
+                    .append_pair("service", service)
+                    .append_pair("scope", scope)
+                    .append_pair("client_id", CLIENT_ID)
+                    .append_pair("refresh_token", token.expose())
+                    .finish();
+                call.form = Some(Secret::new(form));
+            }
+            other => {
+                let mut query = call.url.query_pairs_mut();
+                if !service.is_empty() {
+                    query.append_pair("service", service);
+                }
+                query.append_pair("scope", scope);
+                drop(query);
+                if let Some(Credential::Basic { user, password }) = other {
+                    call.authorization = basic_authorization(user, password);
+                }
+            }
+        }
+        Ok(call)
+    }
+
+    async fn token(&self, call: &Call) -> Result<Secret, FetchError> {
+        let answer = self.transport.send(&self.errand, call).await?;
+        let url = self.errand.url.clone();
+        let status = answer.status().as_u16();
+        match status {
+            200 => {}
+            400 | 401 | 403 => {
+                return Err(FetchError::Unauthorized { url, status, authenticated: self.shown });
+            }
+            _ => return Err(FetchError::Status { url, target: target(&call.url), status }),
+        }
+        let body = read_body(&self.errand, "token", answer, MAX_TOKEN_BYTES).await?;
+        let TokenAnswer { token, access_token } = serde_json::from_slice(&body)
+            .unwrap_or(TokenAnswer { token: String::new(), access_token: String::new() });
+        let token = if token.is_empty() { access_token } else { token };
+        if token.is_empty() {
+            // A service that answers without a token has not let anyone in.
+            return Err(FetchError::Unauthorized { url, status: 401, authenticated: self.shown });
+        }
+        Ok(Secret::new(token))
+    }
+
+    /// Some tags of the repository; none if the registry does not tell.
+    async fn tags(&mut self) -> Vec<String> {
+        let mut call = self.call(&["tags", "list"], None);
+        call.url.query_pairs_mut().append_pair("n", &MAX_TAGS.to_string());
+        let Ok(answer) = self.transport.send(&self.errand, &call).await else { return Vec::new() };
+        if answer.status().as_u16() != 200 {
+            return Vec::new();
+        }
+        let Ok(body) = read_body(&self.errand, "list of tags", answer, MAX_TAGS_BYTES).await else {
+            return Vec::new();
+        };
+        let list: TagList = serde_json::from_slice(&body).unwrap_or(TagList { tags: None });
+        let tags = list.tags.unwrap_or_default();
+        // What is no tag is not shown: it came from outside.
+        let is_tag = |tag: &String| {
+            tag.len() <= 128
+                && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        tags.into_iter().filter(is_tag).take(MAX_TAGS).collect()
+    }
+}
+
+/// Whether a registry or token service is asked over http: loopback, and what is configured.
+fn speaks_plain_http(options: &StoreOptions, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
+    names_loopback(url)
+        || options
+            .plain_http_registries
+            .iter()
+            .any(|named| named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(&with_port))
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(200).collect::<String>().escape_debug().to_string()
+}

@@ -1,0 +1,289 @@
+//! What URLs are known to point at: `index.json`, which survives restarts.
+//!
+//! The index only ever says what was true and verified once. Losing it costs downloads, so a
+//! damaged one is dropped with a warning.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Deserializer, Serialize};
+use wasmplug_api::Digest;
+
+use crate::{cache::write_atomically, request::ContentDigests};
+
+const FILE_NAME: &str = "index.json";
+/// Version of the file's format; another one is dropped.
+const FORMAT: u32 = 1;
+/// Largest index that is read, in bytes.
+const MAX_INDEX_BYTES: u64 = 64 * 1024 * 1024;
+/// How many different credentials are remembered for one URL.
+const MAX_AUTHORIZED: usize = 16;
+/// Bytes that make fingerprints of credentials useless outside this index.
+const SALT_BYTES: usize = 16;
+
+/// Thread-safe; [`Index::update`] waits for the disk.
+#[derive(Debug)]
+pub(crate) struct Index {
+    path: PathBuf,
+    document: Mutex<Document>,
+    /// Held while the file is written, so that it is written in order.
+    writing: Mutex<()>,
+}
+
+/// What is known about one URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    #[serde(deserialize_with = "digest")]
+    pub(crate) module: Digest,
+    #[serde(default, deserialize_with = "optional_digest")]
+    pub(crate) manifest: Option<Digest>,
+    #[serde(default, deserialize_with = "optional_digest")]
+    pub(crate) index: Option<Digest>,
+    /// Who got it: fingerprints of credentials; absent if it was got without any.
+    #[serde(default)]
+    authorized: Option<Vec<String>>,
+    /// Version of each resource (`namespace/name`) when it last asked and succeeded.
+    #[serde(default)]
+    pub(crate) versions: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Document {
+    format: u32,
+    salt: String,
+    urls: BTreeMap<String, Entry>,
+    /// Module by manifest, of every image ever fetched, so that a tag that moves back is known.
+    manifests: BTreeMap<String, String>,
+}
+
+// === impl Index ===
+
+impl Index {
+    /// Reads the index of a directory, or begins a new one.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(FILE_NAME);
+        let document = match read(&path)? {
+            Some(document) => document,
+            None => Document::new()?,
+        };
+        Ok(Self { path, document: Mutex::new(document), writing: Mutex::new(()) })
+    }
+
+    /// What fingerprints of credentials are made with.
+    pub(crate) fn salt(&self) -> String {
+        self.document().salt.clone()
+    }
+
+    pub(crate) fn entry(&self, url: &str) -> Option<Entry> {
+        self.document().urls.get(url).cloned()
+    }
+
+    /// The module that an image with this manifest holds.
+    pub(crate) fn module_of(&self, manifest: &Digest) -> Option<Digest> {
+        self.document().manifests.get(&manifest.to_string())?.parse().ok()
+    }
+
+    /// Changes the entry of a URL and writes the index.
+    pub(crate) fn update(
+        &self,
+        url: &str,
+        change: impl FnOnce(Option<Entry>) -> Entry,
+    ) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = {
+            let mut document = self.document();
+            let old = document.urls.remove(url);
+            let before = old.clone();
+            let new = change(old);
+            if let Some(manifest) = &new.manifest {
+                let module = new.module.to_string();
+                document.manifests.insert(manifest.to_string(), module);
+            }
+            let unchanged = before.as_ref() == Some(&new);
+            document.urls.insert(url.to_owned(), new);
+            if unchanged {
+                return Ok(());
+            }
+            serde_json::to_vec_pretty(&*document)?
+        };
+        write_atomically(&self.path, &bytes)
+    }
+
+    fn document(&self) -> MutexGuard<'_, Document> {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// A new finding; who was let in and which versions were served carries over from the old
+    /// entry if it was about the same content.
+    pub(crate) fn renewed(
+        old: Option<Self>,
+        found: ContentDigests,
+        fingerprint: Option<Digest>,
+    ) -> Self {
+        let ContentDigests { module, manifest, index } = found;
+        let old = old.filter(|old| old.module == module && old.manifest == manifest);
+        let authorized = match (fingerprint, &old) {
+            (None, _) | (Some(_), Some(Self { authorized: None, .. })) => None,
+            (Some(new), old) => {
+                let known = old.as_ref().and_then(|old| old.authorized.clone());
+                let mut known = known.unwrap_or_default();
+                known.retain(|one| *one != new.hex());
+                known.insert(0, new.hex().to_owned());
+                known.truncate(MAX_AUTHORIZED);
+                Some(known)
+            }
+        };
+        let versions = old.map(|old| old.versions).unwrap_or_default();
+        Self { module, manifest, index, authorized, versions }
+    }
+
+    /// Whether who has this credential (or none) got it before, or anyone may.
+    pub(crate) fn allows(&self, fingerprint: Option<&Digest>) -> bool {
+        match (&self.authorized, fingerprint) {
+            (None, _) => true,
+            (Some(known), Some(fingerprint)) => known.iter().any(|it| it == fingerprint.hex()),
+            (Some(_), None) => false,
+        }
+    }
+
+    pub(crate) fn digests(&self) -> ContentDigests {
+        ContentDigests {
+            module: self.module.clone(),
+            manifest: self.manifest.clone(),
+            index: self.index.clone(),
+        }
+    }
+}
+
+// === impl Document ===
+
+impl Document {
+    fn new() -> io::Result<Self> {
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        // The digest is merely a way to write it as text.
+        let salt = Digest::sha256_of(&salt).hex().to_owned();
+        Ok(Self { format: FORMAT, salt, urls: BTreeMap::new(), manifests: BTreeMap::new() })
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Document>> {
+    match fs_err::metadata(path) {
+        Ok(metadata) if metadata.len() <= MAX_INDEX_BYTES => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let document = serde_json::from_slice::<Document>(&fs_err::read(path)?);
+    match document {
+        Ok(document) if document.format == FORMAT => Ok(Some(document)),
+        Ok(document) => {
+            tracing::warn!(format = document.format, "dropping a module index of another format");
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, "dropping a damaged module index");
+            Ok(None)
+        }
+    }
+}
+
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+fn optional_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn found(name: &[u8]) -> ContentDigests {
+        ContentDigests {
+            module: Digest::sha256_of(name),
+            manifest: Some(Digest::sha256_of(&[name, b" manifest"].concat())),
+            index: None,
+        }
+    }
+
+    fn record(index: &Index, url: &str, name: &[u8], fingerprint: Option<Digest>) {
+        index.update(url, |old| Entry::renewed(old, found(name), fingerprint)).unwrap();
+    }
+
+    #[test]
+    fn entries_and_salt_survive_a_restart() {
+        let directory = TempDir::new().unwrap();
+        let index = Index::open(directory.path()).unwrap();
+        record(&index, "oci://a", b"one", None);
+        let again = Index::open(directory.path()).unwrap();
+        assert_eq!(again.entry("oci://a"), index.entry("oci://a"));
+        assert_eq!(again.salt(), index.salt());
+        assert_eq!(again.entry("oci://b"), None);
+    }
+
+    #[test]
+    fn damaged_and_foreign_files_begin_anew() {
+        let directory = TempDir::new().unwrap();
+        for text in ["", "{", "[]", r#"{"format":2,"salt":"","urls":{},"manifests":{}}"#] {
+            fs_err::write(directory.path().join(FILE_NAME), text).unwrap();
+            let index = Index::open(directory.path()).unwrap();
+            assert_eq!(index.entry("oci://a"), None, "{text:?}");
+            assert_eq!(index.salt().len(), 64, "{text:?}");
+        }
+        let bad = r#"{"format":1,"salt":"","urls":{"oci://a":{"module":"x"}},"manifests":{}}"#;
+        fs_err::write(directory.path().join(FILE_NAME), bad).unwrap();
+        assert_eq!(Index::open(directory.path()).unwrap().entry("oci://a"), None);
+    }
+
+    #[test]
+    fn modules_of_manifests_are_known_after_the_tag_moved() {
+        let directory = TempDir::new().unwrap();
+        let index = Index::open(directory.path()).unwrap();
+        record(&index, "oci://a", b"one", None);
+        record(&index, "oci://a", b"two", None);
+        for name in [&b"one"[..], b"two"] {
+            let ContentDigests { module, manifest, .. } = found(name);
+            assert_eq!(index.module_of(&manifest.unwrap()), Some(module));
+        }
+        assert_eq!(index.module_of(&Digest::sha256_of(b"unknown")), None);
+    }
+
+    #[test]
+    fn private_content_is_for_those_who_got_it() {
+        let (one, other) = (Digest::sha256_of(b"one"), Digest::sha256_of(b"other"));
+        let private = Entry::renewed(None, found(b"x"), Some(one.clone()));
+        assert!(private.allows(Some(&one)));
+        assert!(!private.allows(Some(&other)) && !private.allows(None));
+        let both = Entry::renewed(Some(private.clone()), found(b"x"), Some(other.clone()));
+        assert!(both.allows(Some(&one)) && both.allows(Some(&other)) && !both.allows(None));
+        let moved = Entry::renewed(Some(both), found(b"y"), Some(other.clone()));
+        assert!(!moved.allows(Some(&one)));
+        let public = Entry::renewed(Some(private), found(b"x"), None);
+        assert!(public.allows(None) && public.allows(Some(&other)));
+    }
+
+    #[test]
+    fn remembered_credentials_are_bounded() {
+        let fingerprint = |number: u32| Digest::sha256_of(&number.to_le_bytes());
+        let entry = (0..100).fold(None, |old, number| {
+            Some(Entry::renewed(old, found(b"x"), Some(fingerprint(number))))
+        });
+        let entry = entry.unwrap();
+        assert!(entry.allows(Some(&fingerprint(99))));
+        assert!(!entry.allows(Some(&fingerprint(0))));
+    }
+}

@@ -1,0 +1,65 @@
+//! Turns a URL and a pull policy into verified Wasm bytes on disk, once.
+//!
+//! [`ModuleStore::get`] is the one verb that matters. A module comes from an image in a registry
+//! (`oci://`), from a web server (`http://`, `https://`) or from a file (`file://`); what came
+//! over the network is kept in a content-addressed cache and verified whenever it is read.
+//!
+//! ```text
+//! request ─> file? ────────────────────────────────────────────────> check ─> bytes
+//!         └> cache lookup ─ hit ─> verify against its digest ──────────────> bytes
+//!                         └ miss ─> single flight ─> resolve ─> download ─> check ─> insert
+//! ```
+//!
+//! ```no_run
+//! use wasmplug_api::{ModuleUrl, NamespacedName, PullPolicy};
+//! use wasmplug_module::{ModuleRequest, ModuleStore, StoreOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = ModuleStore::open(StoreOptions::new("/var/lib/wasmplug/modules"))?;
+//! let module = store
+//!     .get(&ModuleRequest {
+//!         resource: NamespacedName { namespace: "default".into(), name: "demo".into() },
+//!         resource_version: "1".into(),
+//!         url: ModuleUrl::parse("oci://registry.example.com/plugins/demo:v1")?,
+//!         sha256: None,
+//!         pull_policy: PullPolicy::Unspecified,
+//!         credentials: None,
+//!     })
+//!     .await?;
+//! println!("{} bytes, {}", module.bytes.len(), module.digest);
+//! # Ok(()) }
+//! ```
+//!
+//! *Module* is the Wasm bytes, *manifest* describes an image, *index* lists manifests by platform.
+//! Bounds: bytes (compressed and inflated), time, redirects and addresses; see [`StoreOptions`]
+//! and [`AddressGuard`].
+//!
+//! **Invariant**: no bytes leave this crate that were not verified in this call or under their
+//! digest, and a failed fetch leaves the cache as it was.
+
+#![deny(clippy::indexing_slicing)]
+
+mod address_guard;
+mod auth;
+mod cache;
+mod contents;
+mod error;
+mod fetch;
+mod image;
+mod index;
+mod options;
+mod request;
+mod store;
+mod tls;
+mod transport;
+mod unpack;
+
+pub use address_guard::{AddressGuard, BlockedAddress};
+pub use auth::{CredentialsError, RegistryCredentials};
+pub use contents::Contents;
+pub use error::{FetchError, Mismatch, RedirectRefused, StoreError};
+pub use image::ImageError;
+pub use options::StoreOptions;
+pub use request::{ChecksumMatch, FetchSource, FetchedModule, ModuleRequest};
+pub use store::ModuleStore;
+pub use unpack::UnpackError;

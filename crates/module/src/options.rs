@@ -1,0 +1,65 @@
+//! What a store may do and how much.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+/// Largest module unless configured: what Istio's agent allows.
+///
+/// Source: Istio, `ISTIO_WASM_MAX_BINARY_SIZE_BYTES`.
+const DEFAULT_MAX_MODULE_BYTES: u64 = 256 * 1024 * 1024;
+/// Source: Istio, the fixed timeout of generated remote code.
+const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Wait before the second try; doubled before the third.
+const DEFAULT_RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Configuration of a [`ModuleStore`](crate::ModuleStore).
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Where modules are kept; made if it is not there.
+    ///
+    /// One process should own it: another one may share the modules, but the last writer decides
+    /// what URLs are known to point at.
+    pub directory: PathBuf,
+    /// Largest module, and largest layer or download, compressed or inflated, in bytes.
+    ///
+    /// What is larger is refused, never cut. Default: 256 MiB.
+    pub max_module_bytes: u64,
+    /// Longest time for one fetch with all its requests and repetitions. Default: 30 s.
+    pub fetch_timeout: Duration,
+    /// Wait before the second of three tries; doubled before the third. Default: 500 ms.
+    pub retry_delay: Duration,
+    /// Registries, `host` or `host:port`, that are asked over plain http.
+    ///
+    /// Loopback registries always are. All others are asked over https, and an https registry is
+    /// never asked over http because https failed. Default: none.
+    pub plain_http_registries: Vec<String>,
+    /// Certificate authorities trusted beside those of the system, as PEM. Default: none.
+    pub certificate_authorities: Vec<u8>,
+    /// Networks that are never connected to, beside link-local and metadata addresses.
+    ///
+    /// Source: Istio, `BLOCKED_CIDRS_IN_WASM_FETCH`. Default: none.
+    pub blocked_networks: Vec<IpNet>,
+    /// Addresses of hosts, asked before the system's resolver, as in `/etc/hosts`.
+    ///
+    /// They are guarded like all others. Default: none.
+    pub hosts: BTreeMap<String, IpAddr>,
+}
+
+// === impl StoreOptions ===
+
+impl StoreOptions {
+    /// The defaults, with modules kept in this directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            max_module_bytes: DEFAULT_MAX_MODULE_BYTES,
+            fetch_timeout: DEFAULT_FETCH_TIMEOUT,
+            retry_delay: DEFAULT_RETRY_DELAY,
+            plain_http_registries: Vec::new(),
+            certificate_authorities: Vec::new(),
+            blocked_networks: Vec::new(),
+            hosts: BTreeMap::new(),
+        }
+    }
+}

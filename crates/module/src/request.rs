@@ -1,0 +1,170 @@
+//! What to fetch, for which resource and under which policy; and what came of it.
+
+use bytes::Bytes;
+use wasmplug_api::{Digest, ModuleUrl, NamespacedName, PlannedPlugin, PullPolicy};
+
+use crate::auth::RegistryCredentials;
+
+/// A module that a resource wants.
+#[derive(Debug, Clone)]
+pub struct ModuleRequest {
+    /// The resource that wants it.
+    pub resource: NamespacedName,
+    /// Version of the resource; a change makes [`PullPolicy::Always`] ask again.
+    ///
+    /// An empty one is unknown, and counts as changed each time.
+    pub resource_version: String,
+    /// Where the module is.
+    pub url: ModuleUrl,
+    /// What has to be found there; see [`ChecksumMatch`].
+    pub sha256: Option<Digest>,
+    /// When what is in the cache is good enough.
+    pub pull_policy: PullPolicy,
+    /// Who pulls, if not anyone may. Used for `oci` only.
+    pub credentials: Option<RegistryCredentials>,
+}
+
+/// A verified module.
+#[derive(Debug, Clone)]
+pub struct FetchedModule {
+    /// The module.
+    pub bytes: Bytes,
+    /// SHA-256 of these bytes.
+    pub digest: Digest,
+    /// Digest of the image's manifest, after a platform was chosen; only for `oci`.
+    pub manifest_digest: Option<Digest>,
+    /// Digest of the index in which the manifest was found, if there was one.
+    pub index_digest: Option<Digest>,
+    /// What the requested `sha256` was found to be; `None` if none was requested.
+    pub checksum: Option<ChecksumMatch>,
+    /// Where the bytes were taken from.
+    pub source: FetchSource,
+}
+
+/// Which digest a requested `sha256` is equal to.
+///
+/// Source: `WasmPlugin.sha256`. Differs: Istio compares an image only with the manifest of
+/// `linux/amd64`, and does not look at files at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChecksumMatch {
+    /// That of the module; the only possibility for `http`, `https` and `file`.
+    Module,
+    /// That of the image's manifest, after a platform was chosen.
+    Manifest,
+    /// That of the image index, which is what registries show for a multi-platform tag.
+    Index,
+}
+
+/// Where bytes were taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchSource {
+    /// The cache; the registry may have been asked for the manifest.
+    Cache,
+    /// A download during this call, of this or a concurrent request.
+    Network,
+    /// The file that a `file` URL names.
+    File,
+}
+
+/// Everything that names one piece of content, to compare a requested `sha256` with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContentDigests {
+    pub(crate) module: Digest,
+    pub(crate) manifest: Option<Digest>,
+    pub(crate) index: Option<Digest>,
+}
+
+// === impl ModuleRequest ===
+
+impl From<&PlannedPlugin> for ModuleRequest {
+    /// The request without credentials; whoever can read secrets adds them.
+    fn from(plugin: &PlannedPlugin) -> Self {
+        Self {
+            resource: plugin.resource.clone(),
+            resource_version: plugin.resource_version.clone(),
+            url: plugin.url.clone(),
+            sha256: plugin.sha256.clone(),
+            pull_policy: plugin.pull_policy,
+            credentials: None,
+        }
+    }
+}
+
+impl ModuleRequest {
+    /// Whether a changed resource asks the registry or server again.
+    ///
+    /// A URL with a digest never does: its content cannot change.
+    ///
+    /// Source: `WasmPlugin.imagePullPolicy`. Differs: Istio takes a reference without a tag for
+    /// `IfNotPresent` although it means `latest`.
+    pub(crate) fn pulls_always(&self) -> bool {
+        let tag = match &self.url {
+            ModuleUrl::Oci(reference) if reference.digest.is_some() => return false,
+            ModuleUrl::Oci(reference) => Some(reference.tag.as_deref().unwrap_or("latest")),
+            ModuleUrl::Http(_) | ModuleUrl::File(_) => None,
+        };
+        match self.pull_policy {
+            PullPolicy::Always => true,
+            PullPolicy::IfNotPresent => false,
+            PullPolicy::Unspecified => tag == Some("latest"),
+        }
+    }
+}
+
+// === impl ContentDigests ===
+
+impl ContentDigests {
+    /// Which of them the wanted digest is, the most specific first.
+    pub(crate) fn find(&self, wanted: &Digest) -> Option<ChecksumMatch> {
+        if self.module == *wanted {
+            Some(ChecksumMatch::Module)
+        } else if self.manifest.as_ref() == Some(wanted) {
+            Some(ChecksumMatch::Manifest)
+        } else if self.index.as_ref() == Some(wanted) {
+            Some(ChecksumMatch::Index)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(url: &str, pull_policy: PullPolicy) -> ModuleRequest {
+        ModuleRequest {
+            resource: NamespacedName { namespace: "default".into(), name: "demo".into() },
+            resource_version: String::new(),
+            url: ModuleUrl::parse(url).unwrap(),
+            sha256: None,
+            pull_policy,
+            credentials: None,
+        }
+    }
+
+    #[test]
+    fn an_unspecified_policy_depends_on_the_tag() {
+        let digest = Digest::sha256_of(b"");
+        let pinned = format!("oci://r.io/a:latest@{digest}");
+        let rows = [
+            ("oci://r.io/a", true),
+            ("oci://r.io/a:latest", true),
+            ("oci://r.io/a:v1", false),
+            (pinned.as_str(), false),
+            ("http://r.io/a:latest", false),
+        ];
+        for (url, always) in rows {
+            assert_eq!(request(url, PullPolicy::Unspecified).pulls_always(), always, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_given_policy_wins_over_the_tag_but_not_over_a_digest() {
+        assert!(request("oci://r.io/a:v1", PullPolicy::Always).pulls_always());
+        assert!(request("https://r.io/a", PullPolicy::Always).pulls_always());
+        assert!(!request("oci://r.io/a:latest", PullPolicy::IfNotPresent).pulls_always());
+        let pinned = format!("oci://r.io/a@{}", Digest::sha256_of(b""));
+        assert!(!request(&pinned, PullPolicy::Always).pulls_always());
+    }
+}
