@@ -1,0 +1,16 @@
+//! The store against real servers on loopback: registries and web servers, well-behaved or not.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+mod addresses;
+mod cache;
+mod credentials;
+mod digests;
+mod failures;
+mod fixture;
+mod foreign;
+mod http;
+mod images;
+mod local_file;
+mod policy;
+mod tls;
