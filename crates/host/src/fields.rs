@@ -107,6 +107,11 @@ impl Fields {
         map
     }
 
+    /// Takes the regular entries out, in order.
+    pub fn into_regular(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        self.regular.into_iter()
+    }
+
     /// Sets a pseudo-header, in place if it is there.
     pub fn set_pseudo(&mut self, pseudo: Pseudo, value: HeaderValue) {
         match self.pseudo.iter_mut().find(|(present, _)| *present == pseudo) {

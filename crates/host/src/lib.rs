@@ -68,4 +68,4 @@ pub use self::plugin_metrics::{BUCKETS, MetricStore, MetricValue};
 pub use self::property::PropertyValue;
 pub use self::shared_queue::QueueConsumer;
 pub use self::stream::{HttpStream, LocalReply, LogFields, StreamHost};
-pub use self::vm::{VmConfig, VmHandle};
+pub use self::vm::{VmConfig, VmHandle, WeakVmHandle};

@@ -274,6 +274,20 @@ impl HttpStream {
         self.with(|context| context.request_body.take()).flatten()
     }
 
+    /// Number of request body bytes that stay here.
+    pub fn request_body_len(&self) -> usize {
+        let len =
+            |context: &mut StreamContext| context.request_body.as_ref().map_or(0, BodyBuffer::len);
+        self.with(len).unwrap_or_default()
+    }
+
+    /// Number of response body bytes that stay here.
+    pub fn response_body_len(&self) -> usize {
+        let len =
+            |context: &mut StreamContext| context.response_body.as_ref().map_or(0, BodyBuffer::len);
+        self.with(len).unwrap_or_default()
+    }
+
     /// Takes the request trailers out, also those that the plugin just created.
     pub fn release_request_trailers(&mut self) -> Option<Fields> {
         self.with(|context| context.request_trailers.take()).flatten()

@@ -4,7 +4,7 @@
 //! context, re-arms the deadline and turns a trap into a [`Failure`] that is final.
 
 use std::cell::{OnceCell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -39,6 +39,10 @@ pub struct VmConfig {
 /// One VM, shared by its plugins and streams on one thread.
 #[derive(Clone)]
 pub struct VmHandle(Rc<VmCell>);
+
+/// Points to a VM without keeping it alive.
+#[derive(Clone, Debug)]
+pub struct WeakVmHandle(Weak<VmCell>);
 
 struct VmCell {
     store: RefCell<Store<VmState>>,
@@ -143,6 +147,11 @@ impl VmHandle {
     /// Number of live contexts, roots and streams.
     pub fn contexts(&self) -> usize {
         self.0.store.borrow().data().contexts.len()
+    }
+
+    /// A pointer that does not keep the VM alive.
+    pub fn downgrade(&self) -> WeakVmHandle {
+        WeakVmHandle(Rc::downgrade(&self.0))
     }
 
     pub(crate) fn callbacks(&self) -> &Callbacks {
@@ -326,6 +335,21 @@ impl VmHandle {
 impl std::fmt::Debug for VmHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("VmHandle").field("is_failed", &self.is_failed()).finish_non_exhaustive()
+    }
+}
+
+// === impl WeakVmHandle ===
+
+impl WeakVmHandle {
+    /// The VM, if somebody still uses it.
+    pub fn upgrade(&self) -> Option<VmHandle> {
+        self.0.upgrade().map(VmHandle)
+    }
+}
+
+impl std::fmt::Debug for VmCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VmCell").finish_non_exhaustive()
     }
 }
 
