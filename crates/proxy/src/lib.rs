@@ -1,1 +1,37 @@
-//! Placeholder crate documentation, replaced with the first code.
+//! The data plane: accepts HTTP, runs the filter chain, routes upstream, swaps configuration live.
+//!
+//! A [`Proxy`] is a set of worker threads. What they run comes as a [`Snapshot`], which a
+//! [`SnapshotBuilder`] makes of a plan: it fetches each module, compiles it, and starts it once to
+//! see whether it accepts its configuration. [`Proxy::apply`] then swaps it in; streams that have
+//! begun keep what they began with.
+//!
+//! How a request goes through: `connection` accepts it, `exchange` leads it, `stream` holds its
+//! state, `chain` walks the filters, `filters/wasm` calls the plugin.
+
+#![deny(clippy::indexing_slicing)]
+
+mod admin;
+mod attributes;
+mod body;
+mod builder;
+mod chain;
+mod config;
+mod connection;
+mod exchange;
+mod filter;
+mod filters;
+mod local_reply;
+mod metrics;
+mod server;
+mod snapshot;
+mod stream;
+mod upstream;
+mod worker;
+
+pub use self::builder::{BuildError, SnapshotBuilder};
+pub use self::config::{ProxyConfig, ProxyLimits};
+pub use self::server::{Proxy, StartProxyError};
+pub use self::snapshot::{
+    FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot,
+};
+pub use self::upstream::{UpstreamAddress, UpstreamAddressError};

@@ -1,0 +1,77 @@
+//! The configuration that new streams get, as JSON.
+
+use serde_json::{Value, json};
+
+use crate::snapshot::{FilterSpec, PluginSpec, Refusal, RejectedEffect, Snapshot};
+
+/// Writes a snapshot for people and scripts. Values of environment variables are left out: they
+/// may be secrets.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    let chain = snapshot.filters.iter().map(filter);
+    let router = json!({ "filter": "router" });
+    let dump = json!({
+        "version": snapshot.version,
+        "chain": chain.chain([router]).collect::<Vec<Value>>(),
+        "rejected": snapshot.rejected.iter().map(|rejected| json!({
+            "resource": rejected.resource.to_string(),
+            "reason": rejected.reason,
+            "hint": rejected.hint,
+            "effect": effect(rejected.effect),
+        })).collect::<Vec<Value>>(),
+    });
+    let mut text = format!("{dump:#}");
+    text.push('\n');
+    text
+}
+
+fn filter(filter: &FilterSpec) -> Value {
+    match filter {
+        FilterSpec::Wasm(spec) => plugin(spec),
+        FilterSpec::Refuse { resource, with } => json!({
+            "filter": "refuse",
+            "resource": resource.to_string(),
+            "state": refusal(*with),
+        }),
+    }
+}
+
+fn plugin(spec: &PluginSpec) -> Value {
+    let failures: serde_json::Map<String, Value> =
+        spec.stats.failures().map(|(kind, count)| (kind.as_str().into(), count.into())).collect();
+    let environment: Vec<&str> = spec.environment.iter().map(|(name, _)| name.as_str()).collect();
+    json!({
+        "filter": "wasm",
+        "resource": spec.resource.to_string(),
+        "phase": spec.phase,
+        "priority": spec.priority,
+        "url": spec.url,
+        "digest": spec.digest.to_string(),
+        "abi_version": spec.module.abi_version().to_string(),
+        "root_id": spec.root_id,
+        "configuration": spec.configuration,
+        "environment": environment,
+        "fail_strategy": spec.fail_strategy,
+        "state": {
+            "running_workers": spec.stats.running(),
+            "restarts": spec.stats.restarts(),
+            "failed_starts": spec.stats.failed_starts(),
+            "refused_starts": spec.stats.refused_starts(),
+            "failures": failures,
+        },
+    })
+}
+
+fn refusal(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Forbidden => "every request is refused with 403",
+        Refusal::Unavailable => "every request is refused with 503",
+    }
+}
+
+fn effect(effect: RejectedEffect) -> &'static str {
+    match effect {
+        RejectedEffect::KeepsLastGood => "the form that was accepted last goes on",
+        RejectedEffect::Refuses(with) => refusal(with),
+        RejectedEffect::Skipped => "requests pass without the plugin (FAIL_OPEN)",
+    }
+}

@@ -1,0 +1,220 @@
+//! Message bodies on their way through: straight, or through the chain.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::filter::Side;
+use crate::stream::Stream;
+use crate::upstream::Lease;
+
+/// Why a body ends before its end; the peer sees the connection or the stream cut.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the peer ended the body early")]
+    Peer(#[source] hyper::Error),
+    #[error("the stream was reset")]
+    Reset,
+}
+
+/// Body of a request to the upstream.
+pub(crate) enum UpstreamBody {
+    Empty,
+    /// Everything at once.
+    Full(Option<Bytes>),
+    /// No filter looks at it.
+    Straight(Incoming),
+    /// Read through the chain.
+    Filtered(FilteredBody),
+}
+
+/// Body of a response to the client.
+pub(crate) enum DownstreamBody {
+    /// Everything at once; ends the stream when it is dropped.
+    Full(
+        Option<Bytes>,
+        #[expect(dead_code, reason = "dropped with the body")] Option<FinishOnDrop>,
+    ),
+    /// No filter looks at it.
+    Straight(LeasedBody),
+    /// Read through the chain; ends the stream when it is dropped.
+    Filtered(FilteredBody, #[expect(dead_code, reason = "dropped with the body")] FinishOnDrop),
+}
+
+/// One direction of a stream, read from the end of its chain.
+pub(crate) struct FilteredBody {
+    stream: Rc<Stream>,
+    side: Side,
+}
+
+/// Ends the stream at the latest when its response is gone.
+pub(crate) struct FinishOnDrop(Rc<Stream>);
+
+/// Body of an upstream's response, which gives the connection back at its end.
+pub(crate) struct LeasedBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+}
+
+// === impl FilteredBody ===
+
+impl FilteredBody {
+    pub(crate) fn new(stream: Rc<Stream>, side: Side) -> Self {
+        Self { stream, side }
+    }
+}
+
+impl Drop for FilteredBody {
+    fn drop(&mut self) {
+        if self.side == Side::Request {
+            self.stream.request_body_dropped();
+        }
+    }
+}
+
+// === impl FinishOnDrop ===
+
+impl FinishOnDrop {
+    pub(crate) fn new(stream: Rc<Stream>) -> Self {
+        Self(stream)
+    }
+}
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+// === impl LeasedBody ===
+
+impl LeasedBody {
+    pub(crate) fn new(incoming: Incoming, lease: Lease) -> Self {
+        let mut body = Self { incoming, lease: Some(lease) };
+        if body.incoming.is_end_stream() {
+            body.release();
+        }
+        body
+    }
+
+    /// The next frame; gives the connection back with the last one.
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.incoming.is_end_stream() {
+            // The length is known and reached: no need to wait for the connection to say so.
+            self.release();
+            return Poll::Ready(None);
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match frame {
+            Some(Ok(frame)) => {
+                if self.incoming.is_end_stream() {
+                    self.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyError::Peer(error))))
+            }
+            None => {
+                self.release();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.release();
+        }
+    }
+}
+
+// === impl UpstreamBody ===
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Straight(incoming) => {
+                let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
+            }
+            Self::Filtered(body) => body.stream.poll_outlet(body.side, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Straight(incoming) => incoming.is_end_stream(),
+            Self::Filtered(body) => body.stream.is_outlet_drained(body.side),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => exact(bytes.as_ref()),
+            Self::Straight(incoming) => incoming.size_hint(),
+            Self::Filtered(_) => SizeHint::default(),
+        }
+    }
+}
+
+// === impl DownstreamBody ===
+
+impl Body for DownstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(bytes, _) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Straight(body) => body.poll_next(cx),
+            Self::Filtered(body, _) => body.stream.poll_outlet(body.side, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes, _) => bytes.is_none(),
+            Self::Straight(body) => body.is_end_stream(),
+            Self::Filtered(body, _) => body.stream.is_outlet_drained(body.side),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes, _) => exact(bytes.as_ref()),
+            Self::Straight(body) => body.incoming.size_hint(),
+            Self::Filtered(..) => SizeHint::default(),
+        }
+    }
+}
+
+fn exact(bytes: Option<&Bytes>) -> SizeHint {
+    SizeHint::with_exact(bytes.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
+}

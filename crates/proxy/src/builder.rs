@@ -1,0 +1,258 @@
+//! From a plan to a snapshot: fetch, compile, try to start.
+//!
+//! A plugin that fails on the way does not fail the snapshot: its last good form stays, or, if
+//! there is none, its `failStrategy` decides what stands in its place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use wasmplug_api::{Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedPlugin};
+use wasmplug_host::{
+    CompiledModule, Host, Limits, LoadError, NoServices, Plugin, StartError, VmHandle,
+};
+use wasmplug_module::{FetchError, ModuleRequest, ModuleStore};
+
+use crate::snapshot::{
+    FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VmKey,
+};
+
+/// Builds one snapshot after the other, remembering what was good.
+pub struct SnapshotBuilder {
+    host: Arc<Host>,
+    store: Arc<ModuleStore>,
+    limits: Limits,
+    /// Variables that `vmConfig.env` may copy from.
+    host_environment: HashMap<String, String>,
+    version: u64,
+    last_good: HashMap<NamespacedName, Arc<PluginSpec>>,
+    compiled: HashMap<Digest, CompiledModule>,
+}
+
+/// Why a plugin cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Its module could not be had.
+    #[error("cannot fetch the module of `{resource}`")]
+    Fetch {
+        /// The plugin's resource.
+        resource: NamespacedName,
+        /// Why.
+        #[source]
+        source: FetchError,
+    },
+    /// Its module is not a plugin that this host can run.
+    #[error("cannot load the module of `{resource}`")]
+    Load {
+        /// The plugin's resource.
+        resource: NamespacedName,
+        /// Why.
+        #[source]
+        source: LoadError,
+    },
+    /// It does not start with its configuration.
+    #[error("cannot start `{resource}`")]
+    Start {
+        /// The plugin's resource.
+        resource: NamespacedName,
+        /// Why.
+        #[source]
+        source: StartError,
+    },
+    /// The thread that compiled it ended without a result.
+    #[error("the compiler gave up on `{resource}`")]
+    Aborted {
+        /// The plugin's resource.
+        resource: NamespacedName,
+    },
+}
+
+// === impl SnapshotBuilder ===
+
+impl SnapshotBuilder {
+    /// A builder that has seen nothing yet.
+    ///
+    /// `host_environment` is what `valueFrom: HOST` may copy; nothing else reads the environment.
+    pub fn new(
+        host: Arc<Host>,
+        store: Arc<ModuleStore>,
+        limits: Limits,
+        host_environment: HashMap<String, String>,
+    ) -> Self {
+        Self {
+            host,
+            store,
+            limits,
+            host_environment,
+            version: 0,
+            last_good: HashMap::new(),
+            compiled: HashMap::new(),
+        }
+    }
+
+    /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
+    pub async fn build(&mut self, plan: &Plan) -> Snapshot {
+        let planned: Vec<&PlannedPlugin> = plan.plugins().collect();
+        let fetched = join_all(planned.iter().map(|plugin| {
+            let store = Arc::clone(&self.store);
+            let request = ModuleRequest::from(*plugin);
+            async move { store.get(&request).await }
+        }))
+        .await;
+        let mut snapshot =
+            Snapshot { version: self.version.saturating_add(1), ..Snapshot::default() };
+        let mut good = HashMap::new();
+        for (plugin, fetched) in planned.into_iter().zip(fetched) {
+            let resource = &plugin.resource;
+            let made = match fetched {
+                Ok(module) => self.make(plugin, module.digest, module.bytes).await,
+                Err(source) => Err(BuildError::Fetch { resource: resource.clone(), source }),
+            };
+            let spec = match made {
+                Ok(spec) => Some(spec),
+                Err(error) => {
+                    let previous = self.last_good.get(resource).cloned();
+                    let effect = effect(&error, plugin.fail_strategy, previous.is_some());
+                    snapshot.rejected.push(error.into_rejected(resource.clone(), effect));
+                    if let RejectedEffect::Refuses(with) = effect {
+                        let resource = resource.clone();
+                        snapshot.filters.push(FilterSpec::Refuse { resource, with });
+                    }
+                    previous
+                }
+            };
+            if let Some(spec) = spec {
+                good.insert(resource.clone(), Arc::clone(&spec));
+                snapshot.filters.push(FilterSpec::Wasm(spec));
+            }
+        }
+        self.version = snapshot.version;
+        self.last_good = good;
+        let used: Vec<&Digest> = self.last_good.values().map(|spec| &spec.digest).collect();
+        self.compiled.retain(|digest, _| used.contains(&digest));
+        snapshot
+    }
+
+    /// Compiles the module if need be and starts the plugin once, on a thread that may block.
+    async fn make(
+        &mut self,
+        planned: &PlannedPlugin,
+        digest: Digest,
+        bytes: bytes::Bytes,
+    ) -> Result<Arc<PluginSpec>, BuildError> {
+        let resource = planned.resource.clone();
+        let module = match self.compiled.get(&digest) {
+            Some(module) => module.clone(),
+            None => {
+                let host = Arc::clone(&self.host);
+                let compile = move || CompiledModule::compile(&host, &bytes);
+                let compiled = tokio::task::spawn_blocking(compile).await;
+                let compiled =
+                    compiled.map_err(|_| BuildError::Aborted { resource: resource.clone() })?;
+                let module = compiled
+                    .map_err(|source| BuildError::Load { resource: resource.clone(), source })?;
+                self.compiled.insert(digest.clone(), module.clone());
+                module
+            }
+        };
+        let spec = Arc::new(self.spec(planned, digest, module));
+        if let Some(previous) = self.last_good.get(&resource)
+            && previous.is_equivalent(&spec)
+            && previous.phase == spec.phase
+            && previous.priority == spec.priority
+            && previous.url == spec.url
+        {
+            return Ok(Arc::clone(previous));
+        }
+        let host = Arc::clone(&self.host);
+        let tried = Arc::clone(&spec);
+        let started = tokio::task::spawn_blocking(move || try_start(&host, &tried)).await;
+        started
+            .map_err(|_| BuildError::Aborted { resource: resource.clone() })?
+            .map_err(|source| BuildError::Start { resource, source })?;
+        Ok(spec)
+    }
+
+    fn spec(&self, planned: &PlannedPlugin, digest: Digest, module: CompiledModule) -> PluginSpec {
+        let environment: Vec<(String, String)> = planned
+            .environment
+            .iter()
+            .filter_map(|variable| {
+                let value = match variable.value_from {
+                    EnvValueSource::Inline => variable.value.clone(),
+                    // A variable that the process does not have is left out, as in Envoy.
+                    EnvValueSource::Host => self.host_environment.get(&variable.name)?.clone(),
+                };
+                Some((variable.name.clone(), value))
+            })
+            .collect();
+        PluginSpec {
+            resource: planned.resource.clone(),
+            phase: planned.phase,
+            priority: planned.priority,
+            url: planned.url.to_string(),
+            vm_key: VmKey { digest: digest.clone(), environment: environment.clone() },
+            digest,
+            module,
+            root_id: planned.root_id.clone(),
+            configuration: planned.configuration.clone(),
+            environment,
+            fail_strategy: planned.fail_strategy,
+            allow_on_headers_stop_iteration: false,
+            limits: self.limits.clone(),
+            stats: PluginStats::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for SnapshotBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotBuilder").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+// === impl BuildError ===
+
+impl BuildError {
+    /// What could be done about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch { source, .. } => source.hint(),
+            Self::Load { source, .. } => source.hint(),
+            Self::Start { source: StartError::ConfigureRefused, .. } => Some(
+                "the plugin does not accept its `pluginConfig`; its log lines above say why".into(),
+            ),
+            Self::Start { .. } | Self::Aborted { .. } => None,
+        }
+    }
+
+    fn into_rejected(self, resource: NamespacedName, effect: RejectedEffect) -> Rejected {
+        let hint = self.hint();
+        let mut reason = self.to_string();
+        let mut cause = std::error::Error::source(&self);
+        while let Some(error) = cause {
+            reason.push_str("\ncaused by: ");
+            reason.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Rejected { resource, reason, hint, effect }
+    }
+}
+
+/// Starts the plugin in a VM of its own and throws both away, without done or delete.
+fn try_start(host: &Arc<Host>, spec: &PluginSpec) -> Result<(), StartError> {
+    let vm = VmHandle::start(host, &spec.module, spec.vm_config())?;
+    let services = std::rc::Rc::new(NoServices);
+    Plugin::start(&vm, &spec.plugin_config(), services).map(drop)
+}
+
+fn effect(error: &BuildError, strategy: FailStrategy, has_previous: bool) -> RejectedEffect {
+    if has_previous {
+        return RejectedEffect::KeepsLastGood;
+    }
+    match (strategy, error) {
+        (FailStrategy::FailOpen, _) => RejectedEffect::Skipped,
+        (_, BuildError::Fetch { .. }) => RejectedEffect::Refuses(Refusal::Forbidden),
+        (_, _) => RejectedEffect::Refuses(Refusal::Unavailable),
+    }
+}

@@ -1,0 +1,416 @@
+//! Iteration over the filter chain, in one direction of one stream.
+//!
+//! ```text
+//! request:   push_headers ─> filter 0 ─> filter 1 ─> … ─> outlet ─> upstream
+//! response:  client <─ outlet <─ filter 0 <─ filter 1 <─ … <─ push_headers
+//! ```
+//!
+//! Each filter has a [`Slot`] per direction that says what is held there. Whatever reaches the end
+//! of the chain lies in the [`Outlet`] until the stream's driver takes it.
+//! Source: Envoy's filter manager, with its return codes.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use wasmplug_host::{BodyBuffer, Fields, LocalReply};
+
+use crate::filter::{BodyOutcome, HeadersOutcome, Hold, Interrupt, Side, TrailersOutcome};
+use crate::filters::AnyFilter;
+
+/// The filters of one stream, in request order.
+pub(crate) type Filters = SmallVec<[AnyFilter; 2]>;
+
+/// One direction of one stream.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    side: Side,
+    slots: SmallVec<[Slot; 2]>,
+    outlet: Outlet,
+    buffer_limit: usize,
+}
+
+/// What lies at the end of the chain, waiting to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Outlet {
+    /// Headers, once every filter let them go.
+    pub(crate) headers: Option<Fields>,
+    /// Body bytes after the headers.
+    pub(crate) body: BodyBuffer,
+    /// Trailers after the body.
+    pub(crate) trailers: Option<Fields>,
+    /// Nothing follows what lies here.
+    pub(crate) is_ended: bool,
+}
+
+/// What one filter holds in one direction.
+#[derive(Debug, Default)]
+struct Slot {
+    /// The filter keeps the headers.
+    hold: Option<Hold>,
+    /// The filter keeps the body that it was shown, and is shown it again.
+    is_buffering: bool,
+    /// The filter was shown `queued` and stopped.
+    is_queueing: bool,
+    /// Bytes that the chain keeps for later.
+    queued: BodyBuffer,
+    /// Trailers that arrived while everything is held.
+    trailers: Option<Fields>,
+    /// The filter keeps the trailers.
+    holds_trailers: bool,
+    /// The end of the message got here.
+    has_end: bool,
+}
+
+const REQUEST_TOO_LARGE: LocalReplyTemplate = LocalReplyTemplate {
+    status: 413,
+    body: "Payload Too Large",
+    details: "request_payload_too_large",
+};
+const RESPONSE_TOO_LARGE: LocalReplyTemplate = LocalReplyTemplate {
+    status: 500,
+    body: "Internal Server Error",
+    details: "response_payload_too_large",
+};
+
+struct LocalReplyTemplate {
+    status: u16,
+    body: &'static str,
+    details: &'static str,
+}
+
+type Step = Result<(), Interrupt>;
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    pub(crate) fn new(side: Side, filters: usize, buffer_limit: usize) -> Self {
+        let mut slots = SmallVec::new();
+        slots.resize_with(filters, Slot::default);
+        Self { side, slots, outlet: Outlet::default(), buffer_limit }
+    }
+
+    pub(crate) fn outlet(&mut self) -> &mut Outlet {
+        &mut self.outlet
+    }
+
+    /// Whether more of the message may be read: nothing that is held is at its limit.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.slots.iter().all(|slot| slot.queued.len() < self.buffer_limit)
+            && self.outlet.body.len() < self.buffer_limit
+    }
+
+    /// Starts the message.
+    pub(crate) fn start_headers(
+        &mut self,
+        filters: &mut Filters,
+        headers: Fields,
+        end: bool,
+    ) -> Step {
+        self.push_headers(filters, self.first(filters), headers, end)
+    }
+
+    /// Continues the message with body bytes.
+    pub(crate) fn start_body(
+        &mut self,
+        filters: &mut Filters,
+        body: BodyBuffer,
+        end: bool,
+    ) -> Step {
+        self.push_body(filters, self.first(filters), body, end)
+    }
+
+    /// Ends the message with trailers.
+    pub(crate) fn start_trailers(&mut self, filters: &mut Filters, trailers: Fields) -> Step {
+        self.push_trailers(filters, self.first(filters), trailers)
+    }
+
+    /// Lets go what the filter holds in this direction. Nothing happens if it holds nothing.
+    pub(crate) fn resume(&mut self, filters: &mut Filters, at: usize) -> Step {
+        let Some(slot) = self.slots.get_mut(at) else { return Ok(()) };
+        match slot.hold.take() {
+            Some(Hold::AllAndBuffer | Hold::AllAndWatermark) => self.release_all(filters, at),
+            Some(Hold::Headers) => {
+                let ends_here = slot.has_end && !slot.is_paused();
+                self.release_headers(filters, at, ends_here)?;
+                if ends_here { Ok(()) } else { self.release_body(filters, at) }
+            }
+            None if slot.is_paused() => self.release_body(filters, at),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the filter holds anything in this direction.
+    pub(crate) fn is_held_at(&self, at: usize) -> bool {
+        self.slots.get(at).is_some_and(|slot| slot.hold.is_some() || slot.is_paused())
+    }
+
+    /// Puts a finished message at the end of the chain, past all filters.
+    pub(crate) fn replace(&mut self, headers: Fields, body: Bytes) {
+        self.slots.iter_mut().for_each(|slot| *slot = Slot::default());
+        self.outlet =
+            Outlet { headers: Some(headers), body: body.into(), trailers: None, is_ended: true };
+    }
+
+    fn push_headers(
+        &mut self,
+        filters: &mut Filters,
+        mut position: Option<usize>,
+        mut headers: Fields,
+        end: bool,
+    ) -> Step {
+        while let Some(at) = position {
+            position = self.next(filters, at);
+            let (Some(filter), Some(slot)) = (filters.get_mut(at), self.slots.get_mut(at)) else {
+                continue;
+            };
+            if !filter.takes_part(self.side) {
+                continue;
+            }
+            slot.has_end |= end;
+            match filter.on_headers(self.side, headers, end)? {
+                HeadersOutcome::Continue(passed) => {
+                    headers = passed;
+                    filter.take_resume();
+                }
+                HeadersOutcome::Hold(hold) => {
+                    slot.hold = Some(hold);
+                    return self.resume_if_asked(filters, at);
+                }
+            }
+        }
+        self.outlet.headers = Some(headers);
+        self.outlet.is_ended |= end;
+        Ok(())
+    }
+
+    fn push_body(
+        &mut self,
+        filters: &mut Filters,
+        mut position: Option<usize>,
+        mut body: BodyBuffer,
+        end: bool,
+    ) -> Step {
+        while let Some(at) = position {
+            position = self.next(filters, at);
+            let (Some(filter), Some(slot)) = (filters.get_mut(at), self.slots.get_mut(at)) else {
+                continue;
+            };
+            if !filter.takes_part(self.side) {
+                continue;
+            }
+            slot.has_end |= end;
+            if matches!(slot.hold, Some(Hold::AllAndBuffer | Hold::AllAndWatermark)) {
+                slot.queued.append(body);
+                return self.check_limit(at);
+            }
+            if std::mem::take(&mut slot.is_buffering) {
+                let mut shown_before = filter.release_body(self.side);
+                shown_before.append(body);
+                body = shown_before;
+            }
+            match filter.on_body(self.side, body, end)? {
+                BodyOutcome::Continue(passed) => {
+                    let mut all = std::mem::take(&mut slot.queued);
+                    slot.is_queueing = false;
+                    all.append(passed);
+                    body = all;
+                    filter.take_resume();
+                    let created = if end { filter.release_trailers(self.side) } else { None };
+                    if slot.hold.take().is_some() {
+                        self.release_headers(filters, at, false)?;
+                    }
+                    if let Some(trailers) = created {
+                        self.push_body(filters, position, body, false)?;
+                        return self.push_trailers(filters, position, trailers);
+                    }
+                }
+                BodyOutcome::Buffer => {
+                    slot.is_buffering = true;
+                    self.check_limit_of(filters.get(at).map_or(0, |f| f.held_body_len(self.side)))?;
+                    return self.resume_if_asked(filters, at);
+                }
+                BodyOutcome::Queue(seen) => {
+                    slot.queued.append(seen);
+                    slot.is_queueing = true;
+                    return self.resume_if_asked(filters, at);
+                }
+                BodyOutcome::Drop => {
+                    slot.is_queueing = true;
+                    return self.resume_if_asked(filters, at);
+                }
+            }
+        }
+        self.outlet.body.append(body);
+        self.outlet.is_ended |= end;
+        Ok(())
+    }
+
+    fn push_trailers(
+        &mut self,
+        filters: &mut Filters,
+        mut position: Option<usize>,
+        mut trailers: Fields,
+    ) -> Step {
+        while let Some(at) = position {
+            position = self.next(filters, at);
+            let (Some(filter), Some(slot)) = (filters.get_mut(at), self.slots.get_mut(at)) else {
+                continue;
+            };
+            if !filter.takes_part(self.side) {
+                continue;
+            }
+            slot.has_end = true;
+            if matches!(slot.hold, Some(Hold::AllAndBuffer | Hold::AllAndWatermark)) {
+                slot.trailers = Some(trailers);
+                return Ok(());
+            }
+            match filter.on_trailers(self.side, trailers)? {
+                TrailersOutcome::Continue(passed) => {
+                    trailers = passed;
+                    filter.take_resume();
+                    // Letting the trailers go lets everything before them go.
+                    let holds_headers = slot.hold.take().is_some();
+                    if holds_headers {
+                        self.release_headers(filters, at, false)?;
+                    }
+                    if let Some(body) = self.take_held_body(filters, at) {
+                        self.push_body(filters, position, body, false)?;
+                    }
+                }
+                TrailersOutcome::Hold => {
+                    slot.holds_trailers = true;
+                    return self.resume_if_asked(filters, at);
+                }
+            }
+        }
+        self.outlet.trailers = Some(trailers);
+        self.outlet.is_ended = true;
+        Ok(())
+    }
+
+    /// A filter may ask to go on in the very callback in which it paused.
+    fn resume_if_asked(&mut self, filters: &mut Filters, at: usize) -> Step {
+        let asked = filters.get_mut(at).map(AnyFilter::take_resume).unwrap_or_default();
+        let is_asked = match self.side {
+            Side::Request => asked.request,
+            Side::Response => asked.response,
+        };
+        if is_asked { self.resume(filters, at) } else { Ok(()) }
+    }
+
+    /// Passes on headers that were held together with everything after them.
+    fn release_all(&mut self, filters: &mut Filters, at: usize) -> Step {
+        let Some(slot) = self.slots.get_mut(at) else { return Ok(()) };
+        let body = std::mem::take(&mut slot.queued);
+        let trailers = slot.trailers.take();
+        let has_end = slot.has_end;
+        let is_bare = has_end && body.is_empty() && trailers.is_none();
+        self.release_headers(filters, at, is_bare)?;
+        // Only now does this filter see the body that arrived in the meantime, all in one go.
+        if !body.is_empty() {
+            self.push_body(filters, Some(at), body, has_end && trailers.is_none())?;
+        }
+        match trailers {
+            Some(trailers) => self.push_trailers(filters, Some(at), trailers),
+            None => Ok(()),
+        }
+    }
+
+    fn release_headers(&mut self, filters: &mut Filters, at: usize, end: bool) -> Step {
+        let headers = filters.get_mut(at).and_then(|filter| filter.release_headers(self.side));
+        match headers {
+            Some(headers) => {
+                let next = self.next(filters, at);
+                self.push_headers(filters, next, headers, end)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Passes on a body, and trailers, at which the filter paused.
+    fn release_body(&mut self, filters: &mut Filters, at: usize) -> Step {
+        let body = self.take_held_body(filters, at).unwrap_or_default();
+        let next = self.next(filters, at);
+        let (Some(filter), Some(slot)) = (filters.get_mut(at), self.slots.get_mut(at)) else {
+            return Ok(());
+        };
+        let held = std::mem::take(&mut slot.holds_trailers) || slot.has_end;
+        let trailers = if held { filter.release_trailers(self.side) } else { None };
+        let end = slot.has_end && trailers.is_none();
+        if !body.is_empty() || end {
+            self.push_body(filters, next, body, end)?;
+        }
+        match trailers {
+            Some(trailers) => self.push_trailers(filters, next, trailers),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the body that was held at a filter, by the chain or by the filter itself.
+    fn take_held_body(&mut self, filters: &mut Filters, at: usize) -> Option<BodyBuffer> {
+        let slot = self.slots.get_mut(at)?;
+        let mut body = std::mem::take(&mut slot.queued);
+        slot.is_queueing = false;
+        if std::mem::take(&mut slot.is_buffering) {
+            body.append(filters.get_mut(at)?.release_body(self.side));
+        }
+        Some(body).filter(|body| !body.is_empty())
+    }
+
+    fn check_limit(&self, at: usize) -> Step {
+        match self.slots.get(at) {
+            Some(slot) if slot.hold == Some(Hold::AllAndBuffer) => {
+                self.check_limit_of(slot.queued.len())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_limit_of(&self, held: usize) -> Step {
+        if held <= self.buffer_limit {
+            return Ok(());
+        }
+        let template = match self.side {
+            Side::Request => REQUEST_TOO_LARGE,
+            Side::Response => RESPONSE_TOO_LARGE,
+        };
+        Err(Interrupt::LocalReply(LocalReply {
+            status: template.status,
+            details: template.details.to_owned(),
+            body: Bytes::from_static(template.body.as_bytes()),
+            headers: Vec::new(),
+            grpc_status: u32::MAX,
+        }))
+    }
+
+    fn first(&self, filters: &Filters) -> Option<usize> {
+        match self.side {
+            Side::Request => (!filters.is_empty()).then_some(0),
+            Side::Response => filters.len().checked_sub(1),
+        }
+    }
+
+    fn next(&self, filters: &Filters, at: usize) -> Option<usize> {
+        match self.side {
+            Side::Request => at.checked_add(1).filter(|next| *next < filters.len()),
+            Side::Response => at.checked_sub(1),
+        }
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Whether the filter stopped in a body or trailers callback.
+    fn is_paused(&self) -> bool {
+        self.is_buffering || self.is_queueing || self.holds_trailers
+    }
+}
+
+// === impl Outlet ===
+
+impl Outlet {
+    /// Takes the next body bytes, if there are any.
+    pub(crate) fn take_body(&mut self) -> Option<Bytes> {
+        if self.body.is_empty() { None } else { Some(std::mem::take(&mut self.body).into()) }
+    }
+}

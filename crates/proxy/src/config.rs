@@ -1,0 +1,79 @@
+//! What an operator decides about the proxy itself, resolved.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::upstream::UpstreamAddress;
+
+/// Settings of one proxy process. Plugins are not part of it: they come in a [`crate::Snapshot`].
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Where clients connect. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where `/ready`, `/stats/prometheus` and `/config_dump` answer. `None` for no admin.
+    pub admin: Option<SocketAddr>,
+    /// Where requests go.
+    pub upstream: UpstreamAddress,
+    /// Number of worker threads, at least 1.
+    pub workers: usize,
+    /// Value of the `server` response header. Default: `wasmplug`.
+    pub server_name: HeaderValue,
+    /// Limits of a stream and of a connection.
+    pub limits: ProxyLimits,
+}
+
+/// Limits of the data plane, beside those of VMs in [`wasmplug_host::Limits`].
+#[derive(Clone, Debug)]
+pub struct ProxyLimits {
+    /// Most body bytes that are held for a plugin in one direction of one stream.
+    ///
+    /// Beyond it a request is refused with 413 and a response with 500, or the peer is slowed
+    /// down, as the plugin's action says. Default: 1 MiB. Source: Envoy's buffer limit.
+    pub buffer_bytes: usize,
+    /// Most headers of one message. Default: 100.
+    pub headers: usize,
+    /// Most bytes of one message's head. Default: 60 KiB. Source: Envoy.
+    pub header_bytes: usize,
+    /// Longest time from the first byte of a request to the end of its head. Default: 30 s.
+    pub header_timeout: Duration,
+    /// Longest time to connect to the upstream. Default: 5 s. Source: Envoy.
+    pub connect_timeout: Duration,
+    /// Longest time that streams may go on after the proxy was asked to stop. Default: 10 s.
+    pub drain_timeout: Duration,
+    /// Most idle upstream connections that a worker keeps. Default: 256.
+    pub idle_upstream_connections: usize,
+}
+
+// === impl ProxyConfig ===
+
+impl ProxyConfig {
+    /// A proxy on a free loopback port, with one worker, no admin and default limits.
+    pub fn new(upstream: UpstreamAddress) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: None,
+            upstream,
+            workers: 1,
+            server_name: HeaderValue::from_static("wasmplug"),
+            limits: ProxyLimits::default(),
+        }
+    }
+}
+
+// === impl ProxyLimits ===
+
+impl Default for ProxyLimits {
+    fn default() -> Self {
+        Self {
+            buffer_bytes: 1 << 20,
+            headers: 100,
+            header_bytes: 60 << 10,
+            header_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+            idle_upstream_connections: 256,
+        }
+    }
+}

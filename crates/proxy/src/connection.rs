@@ -1,0 +1,94 @@
+//! Accepting clients and serving their connections.
+
+use std::net::TcpListener;
+use std::pin::pin;
+use std::rc::Rc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::attributes::ConnectionInfo;
+use crate::exchange::serve;
+use crate::worker::Worker;
+
+/// Accepts until it is told to stop, then waits for open connections, but not for ever.
+pub(crate) async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let for_connections = stop.clone();
+    let mut connections = JoinSet::new();
+    let mut last_id: u64 = 0;
+    loop {
+        tokio::select! {
+            // Cancel-safe: a connection is either accepted or stays in the queue.
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    last_id = last_id.saturating_add(1);
+                    let connection = serve_connection(Rc::clone(&worker), stream, last_id, for_connections.clone());
+                    connections.spawn_local(connection);
+                }
+                Err(error) => {
+                    // Out of file descriptors, or the client is gone already: others may still come.
+                    tracing::warn!(error = %error, "cannot accept a connection");
+                    tokio::task::yield_now().await;
+                }
+            },
+            // Cancel-safe: the result stays until it is taken.
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            // Cancel-safe: the value is only looked at.
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(worker.config().limits.drain_timeout, drained).await.is_err() {
+        tracing::warn!(connections = connections.len(), "connections cut at the end of the drain");
+    }
+    Ok(())
+}
+
+async fn serve_connection(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    id: u64,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    // Without it small answers wait for an acknowledgement; if it fails, they do.
+    let _ = stream.set_nodelay(true);
+    let _open = worker.metrics().connection_opened();
+    let info = Rc::new(ConnectionInfo { id, remote, local });
+    let limits = worker.config().limits.clone();
+    let service = service_fn(|request| {
+        let (worker, info) = (Rc::clone(&worker), Rc::clone(&info));
+        serve(worker, info, request)
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.headers)
+        .max_header_size(limits.header_bytes)
+        // The date is ours, so that it stands before the server's name as in Envoy.
+        .auto_date_header(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let result = tokio::select! {
+        // Cancel-safe: it is polled on below.
+        result = connection.as_mut() => result,
+        // Cancel-safe: the value is only looked at.
+        _ = stop.wait_for(|stop| *stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error = %error, "client connection ended");
+    }
+}

@@ -1,0 +1,345 @@
+//! From a client's request to the head of its response.
+//!
+//! ```text
+//! no filters:  request ───────────────────────────> upstream ─> response
+//! filters:     request ─> chain ─> (held? wait) ──> upstream ─> chain ─> (held? wait) ─> response
+//! ```
+
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::header::{CONTENT_LENGTH, DATE, HOST, SERVER};
+use http::uri::PathAndQuery;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
+use hyper::body::{Body, Incoming};
+use wasmplug_host::{Fields, FieldsKind, Pseudo};
+
+use crate::attributes::{ConnectionInfo, StreamShared, flags};
+use crate::body::{DownstreamBody, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody};
+use crate::filter::{HOP_BY_HOP, Side};
+use crate::local_reply;
+use crate::stream::{RequestEvent, Stream};
+use crate::upstream::{Lease, UpstreamError};
+use crate::worker::Worker;
+
+/// The stream ends without an answer; the client sees its connection closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream was reset")]
+pub(crate) struct StreamReset;
+
+type Answer = Result<Response<DownstreamBody>, StreamReset>;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_UPSTREAM_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
+/// Serves one request.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<ConnectionInfo>,
+    mut request: Request<Incoming>,
+) -> Answer {
+    prepare_request(request.headers_mut());
+    let chain = worker.chain();
+    let answer = if chain.factories().is_empty() {
+        straight(&worker, request).await
+    } else {
+        let is_http1 = request.version() < Version::HTTP_2;
+        let (parts, body) = request.into_parts();
+        let shared = Rc::new(StreamShared::new(connection, parts.version));
+        let limit = worker.config().limits.buffer_bytes;
+        let stream = Stream::new(Rc::clone(&shared), chain, limit, body, is_http1);
+        let method = parts.method.clone();
+        stream.start_request(request_fields(parts));
+        filtered(&worker, &shared, &stream, &method).await
+    };
+    worker.metrics().count_answer(answer.as_ref().ok().map(Response::status));
+    answer
+}
+
+/// Without filters nothing is taken apart.
+async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = origin_form(parts.uri);
+    parts.version = Version::HTTP_11;
+    let body =
+        if body.is_end_stream() { UpstreamBody::Empty } else { UpstreamBody::Straight(body) };
+    let begin = tokio::time::Instant::now();
+    match worker.pool().send(Request::from_parts(parts, body)).await {
+        Ok((response, lease)) => {
+            let mut response =
+                response.map(|body| DownstreamBody::Straight(LeasedBody::new(body, lease)));
+            note_upstream_time(response.headers_mut(), begin);
+            finish_response(worker, response.headers_mut());
+            *response.version_mut() = Version::HTTP_11;
+            Ok(response)
+        }
+        Err(error) => {
+            report_upstream(worker, &error);
+            let cx = local_reply::ReplyContext::default();
+            let (headers, body) = local_reply::message(local_reply::upstream_failure(&error), cx);
+            let mut response = Response::new(DownstreamBody::Full(Some(body.into()), None));
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            *response.headers_mut() = headers.into_header_map();
+            finish_response(worker, response.headers_mut());
+            Ok(response)
+        }
+    }
+}
+
+async fn filtered(
+    worker: &Worker,
+    shared: &Rc<StreamShared>,
+    stream: &Rc<Stream>,
+    method: &Method,
+) -> Answer {
+    // Ends the stream also when the client leaves before the answer.
+    let finish = FinishOnDrop::new(Rc::clone(stream));
+    let headers = loop {
+        match poll_fn(|cx| stream.poll_request(cx)).await {
+            RequestEvent::SendUpstream(headers) => match upstream_request(stream, headers) {
+                Ok(request) => break ask_upstream(worker, shared, stream, request).await?,
+                Err(missing) => stream.reply(local_reply::invalid_request(missing)),
+            },
+            RequestEvent::Respond(headers) => break headers,
+            RequestEvent::Reset => return Err(StreamReset),
+        }
+    };
+    respond(worker, stream, headers, method, finish).await
+}
+
+/// Sends the request and waits for the head of the response, from wherever it comes.
+async fn ask_upstream(
+    worker: &Worker,
+    shared: &StreamShared,
+    stream: &Rc<Stream>,
+    request: Request<UpstreamBody>,
+) -> Result<Fields, StreamReset> {
+    let begin = tokio::time::Instant::now();
+    let mut answer = Some(Box::pin(worker.pool().send(request)));
+    poll_fn(|cx| {
+        loop {
+            match stream.poll_response(cx) {
+                Poll::Ready(RequestEvent::Respond(headers)) => return Poll::Ready(Ok(headers)),
+                Poll::Ready(RequestEvent::SendUpstream(_)) => continue,
+                Poll::Ready(RequestEvent::Reset) => return Poll::Ready(Err(StreamReset)),
+                Poll::Pending => {}
+            }
+            let Some(asked) = &mut answer else { return Poll::Pending };
+            let result = std::task::ready!(asked.as_mut().poll(cx));
+            answer = None;
+            take_answer(worker, shared, stream, result, begin);
+        }
+    })
+    .await
+}
+
+/// Starts the response that the upstream gave, or the one for its failure.
+fn take_answer(
+    worker: &Worker,
+    shared: &StreamShared,
+    stream: &Stream,
+    result: Result<(Response<Incoming>, Lease), UpstreamError>,
+    begin: tokio::time::Instant,
+) {
+    match result {
+        Ok((response, lease)) => {
+            shared.upstream.set(Some(lease.peer()));
+            let (mut parts, body) = response.into_parts();
+            HOP_BY_HOP.iter().for_each(|name| drop(parts.headers.remove(name)));
+            note_upstream_time(&mut parts.headers, begin);
+            let mut headers = Fields::from_header_map(FieldsKind::Response, parts.headers);
+            headers.set_pseudo(Pseudo::Status, HeaderValue::from(parts.status.as_u16()));
+            stream.start_response(headers, LeasedBody::new(body, lease));
+        }
+        Err(error) => {
+            report_upstream(worker, &error);
+            shared.response_flags.set(match error {
+                UpstreamError::Request(_) => flags::UPSTREAM_CONNECTION_TERMINATION,
+                _ => flags::UPSTREAM_CONNECTION_FAILURE,
+            });
+            stream.reply(local_reply::upstream_failure(&error));
+        }
+    }
+}
+
+/// Makes the response to the client from what lies at the end of the chain.
+async fn respond(
+    worker: &Worker,
+    stream: &Rc<Stream>,
+    mut headers: Fields,
+    method: &Method,
+    finish: FinishOnDrop,
+) -> Answer {
+    poll_fn(|cx| {
+        stream.read_ahead(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let is_modified = stream.is_body_modified(Side::Response);
+    let whole = stream.take_whole_body(Side::Response);
+    if is_modified && *method != Method::HEAD {
+        // The length that the upstream announced is no longer true; hyper writes the new one.
+        headers.remove_name(&CONTENT_LENGTH);
+    }
+    let status = headers.take_pseudo(Pseudo::Status);
+    let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
+    let Some(status) = status.filter(|status| !status.is_informational()) else {
+        return Ok(invalid_response(worker));
+    };
+    let for_log = stream.wants_log().then(|| {
+        let mut kept = headers.clone();
+        kept.set_pseudo(Pseudo::Status, HeaderValue::from(status.as_u16()));
+        kept
+    });
+    let mut map = headers.into_header_map();
+    finish_response(worker, &mut map);
+    if let Some(kept) = for_log {
+        stream.response_started(kept);
+    }
+    let body = match whole {
+        Some(body) => {
+            let bytes = Some(body).filter(|body| !body.is_empty()).map(Into::into);
+            DownstreamBody::Full(bytes, Some(finish))
+        }
+        None => {
+            let body = FilteredBody::new(Rc::clone(stream), Side::Response);
+            DownstreamBody::Filtered(body, finish)
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = map;
+    Ok(response)
+}
+
+/// A filter removed or broke `:status`.
+fn invalid_response(worker: &Worker) -> Response<DownstreamBody> {
+    let cx = local_reply::ReplyContext::default();
+    let (headers, body) = local_reply::message(local_reply::invalid_response(), cx);
+    let mut response = Response::new(DownstreamBody::Full(Some(body.into()), None));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    *response.headers_mut() = headers.into_header_map();
+    finish_response(worker, response.headers_mut());
+    response
+}
+
+/// Takes the request's head apart into what plugins see.
+fn request_fields(parts: http::request::Parts) -> Fields {
+    let mut map = parts.headers;
+    let host = map.remove(HOST);
+    let authority = match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => host,
+    };
+    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let method = HeaderValue::from_str(parts.method.as_str()).ok();
+    let mut fields = Fields::from_header_map(FieldsKind::Request, map);
+    let pseudo = [
+        (Pseudo::Authority, authority),
+        (Pseudo::Path, HeaderValue::from_str(path).ok()),
+        (Pseudo::Method, method),
+        (Pseudo::Scheme, Some(HeaderValue::from_static("http"))),
+    ];
+    for (name, value) in pseudo {
+        if let Some(value) = value {
+            fields.set_pseudo(name, value);
+        }
+    }
+    fields
+}
+
+/// Puts the request's head together again, as the last filter left it.
+///
+/// # Errors
+/// The name of the pseudo-header that is missing or not valid.
+fn upstream_request(
+    stream: &Rc<Stream>,
+    mut headers: Fields,
+) -> Result<Request<UpstreamBody>, &'static str> {
+    let kept = stream.wants_log().then(|| headers.clone());
+    let is_modified = stream.is_body_modified(Side::Request);
+    let whole = stream.take_whole_body(Side::Request);
+    let method = headers.take_pseudo(Pseudo::Method);
+    let method = method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+    let path = headers.take_pseudo(Pseudo::Path);
+    let path = path.and_then(|path| Uri::from_maybe_shared(bytes::Bytes::from_owner(path)).ok());
+    let authority = headers.take_pseudo(Pseudo::Authority);
+    if is_modified {
+        headers.remove_name(&CONTENT_LENGTH);
+    }
+    let mut map = HeaderMap::with_capacity(headers.len().saturating_add(1));
+    if let Some(authority) = authority {
+        map.insert(HOST, authority);
+    }
+    for (name, value) in headers.into_regular() {
+        map.append(name, value);
+    }
+    let mut request = Request::new(match whole {
+        Some(body) if body.is_empty() => UpstreamBody::Empty,
+        Some(body) => UpstreamBody::Full(Some(body.into())),
+        None => UpstreamBody::Filtered(FilteredBody::new(Rc::clone(stream), Side::Request)),
+    });
+    *request.method_mut() = method.ok_or(":method")?;
+    *request.uri_mut() = path.ok_or(":path")?;
+    *request.headers_mut() = map;
+    if let Some(kept) = kept {
+        stream.keep_request_headers(kept);
+    }
+    Ok(request)
+}
+
+/// Adds what Envoy adds, and takes away what concerns the client's connection only.
+fn prepare_request(headers: &mut HeaderMap) {
+    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(X_REQUEST_ID) {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+        if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
+            headers.insert(X_REQUEST_ID, value);
+        }
+    }
+}
+
+/// The last touch on every response. Source: Envoy: `date` if absent, `server` always.
+fn finish_response(worker: &Worker, headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        // A local reply may close the connection; hyper acts on the header.
+        if *name != http::header::CONNECTION || !closes(headers) {
+            headers.remove(name);
+        }
+    }
+    if !headers.contains_key(DATE) {
+        headers.insert(DATE, worker.date());
+    }
+    headers.insert(SERVER, worker.config().server_name.clone());
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONNECTION).is_some_and(|value| value == "close")
+}
+
+fn note_upstream_time(headers: &mut HeaderMap, begin: tokio::time::Instant) {
+    let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    headers.insert(X_UPSTREAM_TIME, HeaderValue::from(milliseconds));
+}
+
+fn report_upstream(worker: &Worker, error: &UpstreamError) {
+    worker.metrics().count_upstream_failure(error);
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(error = %error, cause, "upstream request failed");
+}
+
+/// What HTTP/1 sends in its request line: no scheme, no authority.
+fn origin_form(uri: Uri) -> Uri {
+    if uri.authority().is_none() {
+        return uri;
+    }
+    uri.into_parts().path_and_query.map_or_else(|| Uri::from_static("/"), Uri::from)
+}

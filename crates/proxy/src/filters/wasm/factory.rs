@@ -1,0 +1,187 @@
+//! One plugin on one worker: its VM, and a fresh one after a failure.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmplug_api::FailStrategy;
+use wasmplug_host::{
+    Failure, Host, HttpStream, Plugin, StartError, StreamHost, VmHandle, WeakVmHandle,
+};
+
+use super::WasmFilter;
+use super::services::WorkerServices;
+use crate::attributes::StreamShared;
+use crate::snapshot::{PluginSpec, VmKey};
+
+/// Wait after the first start that led nowhere; doubled each time. Source: ours.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+/// Longest wait between two starts.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// The VMs of one worker, by what they are made of. Plugins of the same key share one.
+///
+/// Source: Envoy's VM key, with the environment added, so that plugins with different variables
+/// never meet.
+#[derive(Default)]
+pub(crate) struct VmTable {
+    by_key: RefCell<HashMap<VmKey, WeakVmHandle>>,
+}
+
+/// Makes the filters of one plugin on one worker.
+pub(crate) struct WasmFactory {
+    spec: Arc<PluginSpec>,
+    host: Arc<Host>,
+    vms: Rc<VmTable>,
+    services: Rc<WorkerServices>,
+    plugin: RefCell<Option<Plugin>>,
+    back_off: Cell<BackOff>,
+}
+
+/// When the next start may be tried.
+#[derive(Clone, Copy, Debug, Default)]
+struct BackOff {
+    /// Starts in a row after which no stream came to its end.
+    fruitless: u32,
+    /// No start before this moment.
+    not_before: Option<Instant>,
+}
+
+// === impl VmTable ===
+
+impl VmTable {
+    /// The VM of this plugin's key, started if there is none that lives.
+    fn get(&self, host: &Arc<Host>, spec: &PluginSpec) -> Result<VmHandle, StartError> {
+        let present = self.by_key.borrow().get(&spec.vm_key).and_then(WeakVmHandle::upgrade);
+        if let Some(vm) = present.filter(|vm| !vm.is_failed()) {
+            return Ok(vm);
+        }
+        let vm = VmHandle::start(host, &spec.module, spec.vm_config())?;
+        let mut by_key = self.by_key.borrow_mut();
+        by_key.retain(|_, vm| vm.upgrade().is_some());
+        by_key.insert(spec.vm_key.clone(), vm.downgrade());
+        Ok(vm)
+    }
+}
+
+// === impl WasmFactory ===
+
+impl WasmFactory {
+    /// Starts the plugin. A failure is kept for the streams to come, not returned: the same
+    /// plugin has already started elsewhere, and the fail strategy decides.
+    pub(crate) fn start(spec: Arc<PluginSpec>, host: Arc<Host>, vms: Rc<VmTable>) -> Rc<Self> {
+        let factory = Rc::new_cyclic(|weak: &Weak<Self>| Self {
+            services: Rc::new(WorkerServices::new(weak.clone(), Arc::clone(&spec))),
+            spec,
+            host,
+            vms,
+            plugin: RefCell::new(None),
+            back_off: Cell::default(),
+        });
+        factory.restart();
+        factory
+    }
+
+    pub(crate) fn spec(&self) -> &Arc<PluginSpec> {
+        &self.spec
+    }
+
+    pub(crate) fn new_filter(self: &Rc<Self>, stream: &Rc<StreamShared>) -> WasmFilter {
+        let stream = self.open_stream(Rc::clone(stream) as Rc<dyn StreamHost>);
+        WasmFilter::new(Rc::clone(self), stream)
+    }
+
+    pub(crate) fn fails_open(&self) -> bool {
+        self.spec.fail_strategy == FailStrategy::FailOpen
+    }
+
+    pub(crate) fn allows_headers_stop(&self) -> bool {
+        self.spec.allow_on_headers_stop_iteration
+    }
+
+    /// The plugin, if it runs.
+    pub(crate) fn plugin(&self) -> Option<Plugin> {
+        self.plugin.borrow().as_ref().filter(|plugin| !plugin.vm().is_failed()).cloned()
+    }
+
+    /// A stream came to its end with the plugin alive.
+    pub(super) fn stream_finished(&self) {
+        if self.back_off.get().fruitless > 0 {
+            self.back_off.set(BackOff::default());
+        }
+    }
+
+    /// The plugin died in a stream, or the stream met a dead plugin.
+    pub(super) fn stream_failed(&self, failure: &Failure) {
+        self.spec.stats.count_failure(failure.kind);
+    }
+
+    fn open_stream(&self, host: Rc<dyn StreamHost>) -> Option<HttpStream> {
+        if let Some(plugin) = self.plugin() {
+            return plugin.open_stream(host);
+        }
+        self.restart();
+        self.plugin()?.open_stream(host)
+    }
+
+    /// Starts the plugin in a fresh VM unless it is too early.
+    fn restart(&self) {
+        let mut back_off = self.back_off.get();
+        let now = Instant::now();
+        if back_off.not_before.is_some_and(|moment| now < moment) {
+            self.spec.stats.count_refused_start();
+            return;
+        }
+        let died = self.plugin.borrow_mut().take();
+        let is_restart = died.is_some() || back_off.fruitless > 0;
+        drop(died);
+        // Until a stream comes to its end, this start counts as fruitless. The first is free.
+        back_off.not_before = back_off.fruitless.checked_sub(1).map(|failed| now + delay(failed));
+        back_off.fruitless = back_off.fruitless.saturating_add(1);
+        self.back_off.set(back_off);
+        let services = Rc::clone(&self.services) as Rc<dyn wasmplug_host::PluginServices>;
+        let started = self
+            .vms
+            .get(&self.host, &self.spec)
+            .and_then(|vm| Plugin::start(&vm, &self.spec.plugin_config(), services));
+        match started {
+            Ok(plugin) => {
+                self.spec.stats.count_start(is_restart);
+                *self.plugin.borrow_mut() = Some(plugin);
+            }
+            Err(error) => {
+                self.spec.stats.count_failed_start();
+                tracing::error!(
+                    plugin.name = %self.spec.resource,
+                    error = %error,
+                    "plugin does not start on this worker"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for WasmFactory {
+    fn drop(&mut self) {
+        self.services.stop();
+        if let Some(plugin) = self.plugin.borrow_mut().take() {
+            plugin.shut_down();
+            self.spec.stats.count_stop();
+        }
+    }
+}
+
+impl std::fmt::Debug for WasmFactory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WasmFactory").field("resource", &self.spec.resource).finish_non_exhaustive()
+    }
+}
+
+/// Exponential, with up to half of it added at random, so that workers do not start in step.
+fn delay(failed: u32) -> Duration {
+    let delay = FIRST_BACK_OFF.saturating_mul(1 << failed.min(16)).min(LONGEST_BACK_OFF);
+    delay.mul_f64(1.0 + fastrand::f64() / 2.0)
+}

@@ -1,0 +1,232 @@
+//! Answers that the proxy makes itself: one fact, one response.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use wasmplug_host::{BodyBuffer, Fields, FieldsKind, LocalReply, Pseudo};
+
+use crate::upstream::UpstreamError;
+
+const CONTENT_TYPE: &[u8] = b"content-type";
+const GRPC: &str = "application/grpc";
+
+/// Headers that a plugin cannot decide: the proxy frames the message.
+const FRAMING: [&str; 5] =
+    [":status", "content-length", "server", "connection", "transfer-encoding"];
+
+/// What the client's side of a local reply depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReplyContext {
+    /// The request is gRPC: the answer has status 200 and says the rest in headers.
+    pub(crate) is_grpc: bool,
+    /// The request has a body that was not read to its end.
+    pub(crate) has_unread_body: bool,
+}
+
+/// Headers and body of a local reply, as response filters see them.
+pub(crate) fn message(reply: LocalReply, cx: ReplyContext) -> (Fields, BodyBuffer) {
+    let mut headers = Fields::new(FieldsKind::Response);
+    let status = if cx.is_grpc { 200 } else { reply.status };
+    headers.set_pseudo(Pseudo::Status, HeaderValue::from(status));
+    for (name, value) in &reply.headers {
+        let is_framing =
+            FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing.as_bytes()));
+        if !is_framing && headers.add(name, value).is_err() {
+            tracing::warn!(name = %String::from_utf8_lossy(name), "invalid header in a local reply");
+        }
+    }
+    if cx.is_grpc {
+        add_grpc(&mut headers, &reply);
+        return (headers, BodyBuffer::default());
+    }
+    let forbids_body = matches!(reply.status, 204 | 304);
+    if !reply.body.is_empty() && !forbids_body {
+        headers.push(http::header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+        if headers.get(CONTENT_TYPE).is_none() {
+            let text = HeaderValue::from_static("text/plain");
+            headers.push(http::header::CONTENT_TYPE, text);
+        }
+    }
+    if cx.has_unread_body {
+        headers.push(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let body = if forbids_body { Bytes::new() } else { reply.body };
+    (headers, body.into())
+}
+
+/// The answer when the upstream cannot be asked or does not answer. Source: Envoy's texts.
+pub(crate) fn upstream_failure(error: &UpstreamError) -> LocalReply {
+    let reason = match error {
+        UpstreamError::Connect { source, .. } => format!(
+            "remote connection failure, transport failure reason: delayed connect error: {}",
+            connect_reason(source)
+        ),
+        UpstreamError::ConnectTimeout { .. } => "connection timeout".to_owned(),
+        UpstreamError::Request(_) => "connection termination".to_owned(),
+    };
+    let details = match error {
+        UpstreamError::Request(_) => {
+            "upstream_reset_before_response_started{connection_termination}"
+        }
+        _ => "upstream_reset_before_response_started{remote_connection_failure}",
+    };
+    let body = format!(
+        "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
+    );
+    plain(503, body, details)
+}
+
+/// A request that cannot be forwarded, because a plugin broke it.
+pub(crate) fn invalid_request(missing: &str) -> LocalReply {
+    plain(
+        503,
+        format!("missing required header: {missing}"),
+        "filter_removed_required_request_headers",
+    )
+}
+
+/// A response that cannot be sent, because a plugin broke it.
+pub(crate) fn invalid_response() -> LocalReply {
+    let body = "missing required header: :status".to_owned();
+    plain(502, body, "filter_removed_required_response_headers")
+}
+
+fn plain(status: u16, body: String, details: &str) -> LocalReply {
+    LocalReply {
+        status,
+        details: details.to_owned(),
+        body: Bytes::from(body),
+        headers: Vec::new(),
+        grpc_status: u32::MAX,
+    }
+}
+
+/// The operating system's word for a failed connect, without Rust's number behind it.
+fn connect_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+fn add_grpc(headers: &mut Fields, reply: &LocalReply) {
+    let status = match reply.grpc_status {
+        given @ 0..=16 => given,
+        _ => grpc_status(reply.status),
+    };
+    headers.push(http::header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    headers.push(http::HeaderName::from_static("grpc-status"), HeaderValue::from(status));
+    if !reply.body.is_empty()
+        && let Ok(message) = HeaderValue::from_str(&percent_encoded(&reply.body))
+    {
+        headers.push(http::HeaderName::from_static("grpc-message"), message);
+    }
+}
+
+/// Source: the gRPC specification, "HTTP to gRPC status code mapping", as Envoy has it.
+fn grpc_status(http: u16) -> u32 {
+    match http {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// Source: the gRPC specification, "Status-Message".
+fn percent_encoded(text: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b'%' => encoded.push_str("%25"),
+            b' '..=b'~' => encoded.push(char::from(*byte)),
+            other => {
+                use std::fmt::Write;
+                let _ = write!(encoded, "%{other:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+/// Whether a content type says that the request is gRPC.
+pub(crate) fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    content_type.is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(GRPC.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ReplyContext, is_grpc, message, plain};
+    use bytes::Bytes;
+    use http::HeaderValue;
+    use wasmplug_host::{Fields, LocalReply};
+
+    fn text(headers: &Fields) -> String {
+        headers
+            .iter()
+            .map(|(name, value)| {
+                format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn reply(
+        headers: &[(&'static str, &'static str)],
+        status: u16,
+        body: &'static str,
+    ) -> LocalReply {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (Bytes::from_static(name.as_bytes()), Bytes::from_static(value.as_bytes()))
+        };
+        LocalReply { headers: headers.iter().map(pair).collect(), ..plain(status, body.into(), "") }
+    }
+
+    #[test]
+    fn framing_is_the_proxys_and_a_content_type_is_added() {
+        let reply = reply(&[("X-A", "1"), ("content-length", "9"), ("x-a", "2")], 403, "no");
+        let (headers, body) = message(reply, ReplyContext::default());
+        let expected = ":status=403 x-a=1 x-a=2 content-length=2 content-type=text/plain";
+        assert_eq!(text(&headers), expected);
+        assert_eq!(Bytes::from(body), "no");
+    }
+
+    #[test]
+    fn a_given_content_type_stays_and_an_unread_body_closes() {
+        let cx = ReplyContext { has_unread_body: true, ..ReplyContext::default() };
+        let (headers, _) = message(reply(&[("Content-Type", "a/b")], 400, "x"), cx);
+        let expected = ":status=400 content-type=a/b content-length=1 connection=close";
+        assert_eq!(text(&headers), expected);
+    }
+
+    #[test]
+    fn a_status_without_a_body_gets_none() {
+        let (headers, body) = message(reply(&[], 204, "x"), ReplyContext::default());
+        assert_eq!(text(&headers), ":status=204");
+        assert!(body.is_empty());
+    }
+
+    #[test]
+    fn grpc_says_it_in_headers() {
+        let cx = ReplyContext { is_grpc: true, ..ReplyContext::default() };
+        let (headers, body) = message(reply(&[("a", "b")], 403, "no ü%"), cx);
+        let expected =
+            ":status=200 a=b content-type=application/grpc grpc-status=7 grpc-message=no %C3%BC%25";
+        assert_eq!(text(&headers), expected);
+        assert!(body.is_empty());
+    }
+
+    #[test]
+    fn grpc_web_is_not_grpc() {
+        let is = |text| is_grpc(Some(&HeaderValue::from_static(text)));
+        assert!(is("application/grpc"));
+        assert!(is("application/grpc+proto"));
+        assert!(!is("application/grpc-web"));
+        assert!(!is_grpc(None));
+    }
+}

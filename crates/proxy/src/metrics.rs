@@ -1,0 +1,291 @@
+//! Counters of the data plane and their text form.
+//!
+//! Each worker writes its own counters; they are added up when somebody asks. Names are Envoy's
+//! where Envoy has the thing, so that dashboards work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use wasmplug_host::{BUCKETS, Host, MetricValue};
+
+use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
+use crate::upstream::UpstreamError;
+
+/// Counters of one worker. Only that worker writes.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerMetrics {
+    requests: AtomicU64,
+    by_class: [AtomicU64; 5],
+    resets: AtomicU64,
+    connections: AtomicU64,
+    open_connections: AtomicU64,
+    connect_failures: AtomicU64,
+    request_failures: AtomicU64,
+}
+
+/// Counts a connection as open until it is dropped.
+pub(crate) struct OpenConnection<'a>(&'a WorkerMetrics);
+
+/// Everything that `/stats/prometheus` shows.
+#[derive(Debug)]
+struct ProxyCollector {
+    workers: Vec<Arc<WorkerMetrics>>,
+    publisher: Publisher,
+    host: Arc<Host>,
+}
+
+/// One sample: its labels and its value.
+type Sample = (Vec<(&'static str, String)>, u64);
+
+// === impl WorkerMetrics ===
+
+impl WorkerMetrics {
+    /// Counts a finished exchange; `None` if it was reset.
+    pub(crate) fn count_answer(&self, status: Option<StatusCode>) {
+        bump(&self.requests);
+        match status {
+            Some(status) => {
+                let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+                if let Some(count) = self.by_class.get(class) {
+                    bump(count);
+                }
+            }
+            None => bump(&self.resets),
+        }
+    }
+
+    pub(crate) fn count_upstream_failure(&self, error: &UpstreamError) {
+        bump(match error {
+            UpstreamError::Request(_) => &self.request_failures,
+            _ => &self.connect_failures,
+        });
+    }
+
+    pub(crate) fn connection_opened(&self) -> OpenConnection<'_> {
+        bump(&self.connections);
+        self.open_connections.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(self)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.open_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Adds one. A plain store is enough, because one thread writes; it costs no bus lock.
+fn bump(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+/// The registry behind `/stats/prometheus`.
+pub(crate) fn registry(
+    workers: Vec<Arc<WorkerMetrics>>,
+    publisher: Publisher,
+    host: Arc<Host>,
+) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(ProxyCollector { workers, publisher, host }));
+    registry
+}
+
+// === impl ProxyCollector ===
+
+impl ProxyCollector {
+    fn sum(&self, counter: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    fn encode_proxy(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let plain = |value| vec![(Vec::new(), value)];
+        let counters = [
+            ("envoy_http_downstream_rq", "Requests from clients", self.sum(|w| &w.requests)),
+            (
+                "envoy_http_downstream_rq_tx_reset",
+                "Streams cut by the proxy",
+                self.sum(|w| &w.resets),
+            ),
+            ("envoy_http_downstream_cx", "Connections from clients", self.sum(|w| &w.connections)),
+            (
+                "envoy_cluster_upstream_cx_connect_fail",
+                "Connections to the upstream that failed",
+                self.sum(|w| &w.connect_failures),
+            ),
+            (
+                "envoy_cluster_upstream_rq_pending_failure_eject",
+                "Requests that the upstream did not answer",
+                self.sum(|w| &w.request_failures),
+            ),
+        ];
+        for (name, help, value) in counters {
+            encode(out, name, help, MetricType::Counter, &plain(value))?;
+        }
+        let open = plain(self.sum(|w| &w.open_connections));
+        let (name, help) = ("envoy_http_downstream_cx_active", "Open connections from clients");
+        encode(out, name, help, MetricType::Gauge, &open)?;
+        let classes: Vec<Sample> = (0..5)
+            .map(|class: usize| {
+                let label = class.saturating_add(1).to_string();
+                let count = |worker: &WorkerMetrics| {
+                    worker.by_class.get(class).map_or(0, |count| count.load(Ordering::Relaxed))
+                };
+                let sum = self.workers.iter().map(|worker| count(worker)).sum();
+                (vec![("envoy_response_code_class", label)], sum)
+            })
+            .collect();
+        let (name, help) = ("envoy_http_downstream_rq_xx", "Responses to clients by class");
+        encode(out, name, help, MetricType::Counter, &classes)
+    }
+
+    /// What plugins counted themselves, under their own names.
+    fn encode_custom(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let help = "Defined by a plugin";
+        for (name, value) in self.host.metrics().values() {
+            let name = &prometheus_name(&name);
+            match value {
+                MetricValue::Counter(value) => {
+                    encode(out, name, help, MetricType::Counter, &[(Vec::new(), value)])?;
+                }
+                MetricValue::Gauge(value) => {
+                    encode(out, name, help, MetricType::Gauge, &[(Vec::new(), value)])?;
+                }
+                MetricValue::Histogram { counts, sum } => {
+                    encode_histogram(out, name, help, &counts, sum)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for ProxyCollector {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> std::fmt::Result {
+        self.encode_proxy(&mut out)?;
+        encode_plugins(&mut out, &self.publisher.current())?;
+        self.encode_custom(&mut out)
+    }
+}
+
+fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::fmt::Result {
+    let specs = || {
+        snapshot.filters.iter().filter_map(|filter| match filter {
+            FilterSpec::Wasm(spec) => Some(spec),
+            FilterSpec::Refuse { .. } => None,
+        })
+    };
+    let version = [(Vec::new(), snapshot.version)];
+    let help = "Configuration that new streams get";
+    encode(out, "wasmplug_config_version", help, MetricType::Gauge, &version)?;
+    let rejected: Vec<Sample> =
+        [("keeps_last_good", RejectedEffect::KeepsLastGood), ("skipped", RejectedEffect::Skipped)]
+            .into_iter()
+            .map(|(label, effect)| {
+                (label, snapshot.rejected.iter().filter(|r| r.effect == effect).count())
+            })
+            .chain([(
+                "refuses",
+                snapshot
+                    .rejected
+                    .iter()
+                    .filter(|r| matches!(r.effect, RejectedEffect::Refuses(_)))
+                    .count(),
+            )])
+            .map(|(label, count)| {
+                (vec![("effect", label.to_owned())], u64::try_from(count).unwrap_or(u64::MAX))
+            })
+            .collect();
+    let help = "Plugins whose newest form was not taken over";
+    encode(out, "wasmplug_plugins_rejected", help, MetricType::Gauge, &rejected)?;
+    let plugin = |spec: &crate::PluginSpec| ("plugin", spec.resource.to_string());
+    let of = |value: fn(&crate::PluginStats) -> u64| -> Vec<Sample> {
+        specs().map(|spec| (vec![plugin(spec)], value(&spec.stats))).collect()
+    };
+    let help = "Workers on which the plugin runs";
+    let running = of(crate::PluginStats::running);
+    encode(out, "wasmplug_plugin_running", help, MetricType::Gauge, &running)?;
+    let help = "Starts of a plugin after a failure";
+    let restarts = of(crate::PluginStats::restarts);
+    encode(out, "wasmplug_plugin_restarts", help, MetricType::Counter, &restarts)?;
+    let help = "Starts that a plugin refused or died in";
+    let failed = of(crate::PluginStats::failed_starts);
+    encode(out, "wasmplug_plugin_failed_starts", help, MetricType::Counter, &failed)?;
+    let failures: Vec<Sample> = specs()
+        .flat_map(|spec| {
+            let labels = move |kind: wasmplug_host::FailureKind| {
+                vec![plugin(spec), ("kind", kind.as_str().to_owned())]
+            };
+            spec.stats.failures().map(move |(kind, count)| (labels(kind), count))
+        })
+        .collect();
+    let help = "Streams that a plugin failed";
+    encode(out, "wasmplug_plugin_failures", help, MetricType::Counter, &failures)
+}
+
+fn encode(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric_type: MetricType,
+    samples: &[Sample],
+) -> std::fmt::Result {
+    let mut metric = out.encode_descriptor(name, help, None, metric_type)?;
+    for (labels, value) in samples {
+        let labels: Vec<(&str, &str)> =
+            labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        match metric_type {
+            MetricType::Counter if labels.is_empty() => {
+                metric.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+            }
+            MetricType::Counter => {
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+            }
+            _ if labels.is_empty() => metric.encode_gauge(value)?,
+            _ => metric.encode_family(&labels)?.encode_gauge(value)?,
+        }
+    }
+    Ok(())
+}
+
+fn encode_histogram(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: &[u64],
+    sum: u64,
+) -> std::fmt::Result {
+    let metric = out.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
+    let bounds = BUCKETS.iter().map(|bound| *bound as f64).chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+    Histogram { buckets, sum }.encode(metric)
+}
+
+struct Histogram {
+    buckets: Vec<(f64, u64)>,
+    sum: u64,
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        let count = self.buckets.iter().map(|(_, count)| count).sum();
+        #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
+        let sum = self.sum as f64;
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &self.buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// Every character that Prometheus does not allow becomes `_`. Source: Envoy.
+fn prometheus_name(name: &str) -> String {
+    let valid = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == ':' { c } else { '_' };
+    name.chars().map(valid).collect()
+}

@@ -1,0 +1,443 @@
+//! One request and its response on their way through the chain.
+//!
+//! A [`Stream`] is polled from up to three places of one worker: the service that waits for the
+//! response's head ([`crate::exchange`]), the upstream's connection, which reads the request body
+//! through the chain, and the client's connection, which reads the response body. All of them call
+//! [`Stream::poll_outlet`] or [`Stream::poll_request`], which first look at what plugins asked for.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use wasmplug_host::{BodyBuffer, Fields, FieldsKind, LocalReply, LogFields, Pseudo};
+
+use crate::attributes::StreamShared;
+use crate::body::{BodyError, LeasedBody};
+use crate::chain::{Filters, Pipeline};
+use crate::filter::{Interrupt, Resume, Side};
+use crate::local_reply::{self, ReplyContext};
+use crate::worker::WorkerChain;
+
+/// One stream through a chain that has filters.
+pub(crate) struct Stream {
+    shared: Rc<StreamShared>,
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    /// Keeps the plugins of the configuration that the stream began with.
+    _chain: Rc<WorkerChain>,
+    filters: Filters,
+    request: Pipeline,
+    response: Pipeline,
+    request_body: Option<Incoming>,
+    /// HTTP/1: the end of a body is an event of its own.
+    is_http1: bool,
+    response_body: Option<LeasedBody>,
+    /// The request needs no more of its body: it has its answer.
+    is_answered: bool,
+    /// The response's head went to the client.
+    is_response_started: bool,
+    is_reset: bool,
+    is_finished: bool,
+    is_grpc: bool,
+    log_fields: LogFields,
+}
+
+/// What the service has to do next.
+pub(crate) enum RequestEvent {
+    /// Every filter let the request headers go.
+    SendUpstream(Fields),
+    /// The response's head lies at the end of the chain.
+    Respond(Fields),
+    /// Cut the stream.
+    Reset,
+}
+
+// === impl Stream ===
+
+impl Stream {
+    pub(crate) fn new(
+        shared: Rc<StreamShared>,
+        chain: Rc<WorkerChain>,
+        buffer_limit: usize,
+        body: Incoming,
+        is_http1: bool,
+    ) -> Rc<Self> {
+        let filters: Filters =
+            chain.factories().iter().map(|factory| factory.new_filter(&shared)).collect();
+        let inner = Inner {
+            request: Pipeline::new(Side::Request, filters.len(), buffer_limit),
+            response: Pipeline::new(Side::Response, filters.len(), buffer_limit),
+            filters,
+            _chain: chain,
+            request_body: Some(body).filter(|body| !body.is_end_stream()),
+            is_http1,
+            response_body: None,
+            is_answered: false,
+            is_response_started: false,
+            is_reset: false,
+            is_finished: false,
+            is_grpc: false,
+            log_fields: LogFields::default(),
+        };
+        Rc::new(Self { shared, inner: RefCell::new(inner) })
+    }
+
+    /// Starts the request.
+    pub(crate) fn start_request(&self, headers: Fields) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.is_grpc = local_reply::is_grpc(headers.get_name(&http::header::CONTENT_TYPE));
+        let end = inner.request_body.is_none();
+        let step = inner.request.start_headers(&mut inner.filters, headers, end);
+        inner.settle(&self.shared, Side::Request, step);
+    }
+
+    /// Starts the response that the upstream gave.
+    pub(crate) fn start_response(&self, headers: Fields, body: LeasedBody) {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.is_answered {
+            return;
+        }
+        inner.is_answered = true;
+        let end = body.is_end_stream();
+        inner.response_body = Some(body).filter(|_| !end);
+        self.shared.set_details("via_upstream");
+        note_status(&self.shared, &headers);
+        let step = inner.response.start_headers(&mut inner.filters, headers, end);
+        inner.settle(&self.shared, Side::Response, step);
+    }
+
+    /// Answers in place of the upstream, through the filters that saw the request.
+    pub(crate) fn reply(&self, reply: LocalReply) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.settle(&self.shared, Side::Request, Err(Interrupt::LocalReply(reply)));
+    }
+
+    /// Drives the request until its headers may go to the upstream or the response is there.
+    pub(crate) fn poll_request(&self, cx: &mut Context<'_>) -> Poll<RequestEvent> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            inner.look_at_actions(&self.shared);
+            if let Poll::Ready(event) = inner.next_event() {
+                return Poll::Ready(event);
+            }
+            if inner.is_answered || inner.poll_request_body(&self.shared, cx).is_pending() {
+                self.shared.register(cx);
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits for the response's head; the request body, if any, is read by the upstream.
+    pub(crate) fn poll_response(&self, cx: &mut Context<'_>) -> Poll<RequestEvent> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            inner.look_at_actions(&self.shared);
+            if let Poll::Ready(event) = inner.next_event() {
+                return Poll::Ready(event);
+            }
+            if !inner.is_answered || inner.poll_response_body(&self.shared, cx).is_pending() {
+                self.shared.register(cx);
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads what is there of the response body without waiting, so that a short one is known
+    /// whole before its head is sent.
+    pub(crate) fn read_ahead(&self, cx: &mut Context<'_>) {
+        let inner = &mut *self.inner.borrow_mut();
+        while !inner.is_reset && inner.poll_response_body(&self.shared, cx).is_ready() {}
+    }
+
+    /// Whether a plugin changed body bytes that wait at the end of the chain.
+    pub(crate) fn is_body_modified(&self, side: Side) -> bool {
+        self.inner.borrow_mut().pipeline(side).outlet().body.is_modified()
+    }
+
+    /// Reads what came to the end of the chain in one direction.
+    pub(crate) fn poll_outlet(
+        &self,
+        side: Side,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            inner.look_at_actions(&self.shared);
+            if inner.is_reset || (side == Side::Request && inner.is_answered_early()) {
+                self.shared.wake_all();
+                return Poll::Ready(Some(Err(BodyError::Reset)));
+            }
+            let outlet = inner.pipeline(side).outlet();
+            if let Some(bytes) = outlet.take_body() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if let Some(trailers) = outlet.trailers.take() {
+                let frame = Frame::trailers(trailers.clone().into_header_map());
+                if side == Side::Response {
+                    inner.log_fields.response_trailers = Some(trailers);
+                }
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if outlet.is_ended {
+                return Poll::Ready(None);
+            }
+            let polled = match side {
+                Side::Request => inner.poll_request_body(&self.shared, cx),
+                Side::Response => inner.poll_response_body(&self.shared, cx),
+            };
+            if polled.is_pending() {
+                self.shared.register(cx);
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether nothing more will come out of the chain in this direction.
+    pub(crate) fn is_outlet_drained(&self, side: Side) -> bool {
+        let inner = &mut *self.inner.borrow_mut();
+        let is_reset = inner.is_reset;
+        let outlet = inner.pipeline(side).outlet();
+        !is_reset && outlet.is_ended && outlet.body.is_empty() && outlet.trailers.is_none()
+    }
+
+    /// Takes a direction's whole body if it has passed the chain already.
+    pub(crate) fn take_whole_body(&self, side: Side) -> Option<BodyBuffer> {
+        let inner = &mut *self.inner.borrow_mut();
+        let outlet = inner.pipeline(side).outlet();
+        let is_whole = outlet.is_ended && outlet.trailers.is_none();
+        is_whole.then(|| std::mem::take(&mut outlet.body))
+    }
+
+    /// Keeps the request headers, as the upstream gets them, for the log.
+    pub(crate) fn keep_request_headers(&self, headers: Fields) {
+        self.inner.borrow_mut().log_fields.request_headers = Some(headers);
+    }
+
+    /// The response's head goes to the client; its headers are kept for the log.
+    pub(crate) fn response_started(&self, headers: Fields) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.is_response_started = true;
+        inner.log_fields.response_headers = Some(headers);
+    }
+
+    /// Whether somebody will look at the headers after the stream.
+    pub(crate) fn wants_log(&self) -> bool {
+        self.inner.borrow().filters.iter().any(crate::filters::AnyFilter::wants_log)
+    }
+
+    /// The upstream reads no more of the request body.
+    pub(crate) fn request_body_dropped(&self) {
+        if let Ok(mut inner) = self.inner.try_borrow_mut() {
+            inner.request_body = None;
+        }
+    }
+
+    /// Ends the stream: log for every filter, then done and delete, each in request order.
+    pub(crate) fn finish(&self) {
+        let Ok(mut inner) = self.inner.try_borrow_mut() else { return };
+        let inner = &mut *inner;
+        if std::mem::replace(&mut inner.is_finished, true) {
+            return;
+        }
+        let mut fields = std::mem::take(&mut inner.log_fields);
+        for filter in &mut inner.filters {
+            fields = filter.on_log(fields);
+        }
+        inner.filters.iter_mut().for_each(crate::filters::AnyFilter::finish);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn pipeline(&mut self, side: Side) -> &mut Pipeline {
+        match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        }
+    }
+
+    /// The request was answered before its own end.
+    fn is_answered_early(&self) -> bool {
+        self.is_answered && self.response_body.is_none() && self.is_response_started
+    }
+
+    fn next_event(&mut self) -> Poll<RequestEvent> {
+        if self.is_reset {
+            return Poll::Ready(RequestEvent::Reset);
+        }
+        if let Some(headers) = self.response.outlet().headers.take() {
+            return Poll::Ready(RequestEvent::Respond(headers));
+        }
+        if !self.is_answered
+            && let Some(headers) = self.request.outlet().headers.take()
+        {
+            return Poll::Ready(RequestEvent::SendUpstream(headers));
+        }
+        Poll::Pending
+    }
+
+    /// Does what plugins asked for outside the callbacks of this stream.
+    fn look_at_actions(&mut self, shared: &StreamShared) {
+        if !shared.take_woken() {
+            return;
+        }
+        for at in 0..self.filters.len() {
+            let is_held = self.request.is_held_at(at) || self.response.is_held_at(at);
+            let Some(filter) = self.filters.get_mut(at) else { continue };
+            match filter.poll_actions(is_held) {
+                Ok(Resume { request, response }) => {
+                    if request && !self.is_answered {
+                        let step = self.request.resume(&mut self.filters, at);
+                        self.settle(shared, Side::Request, step);
+                    }
+                    if response {
+                        let step = self.response.resume(&mut self.filters, at);
+                        self.settle(shared, Side::Response, step);
+                    }
+                }
+                Err(interrupt) => {
+                    let side = if self.is_answered { Side::Response } else { Side::Request };
+                    self.settle(shared, side, Err(interrupt));
+                }
+            }
+        }
+    }
+
+    /// Turns an interrupt into the state that follows from it.
+    fn settle(&mut self, shared: &StreamShared, side: Side, step: Result<(), Interrupt>) {
+        let reply = match step {
+            Ok(()) => return,
+            Err(Interrupt::Reset) => {
+                shared.set_details("wasm_close_stream");
+                self.is_reset = true;
+                return;
+            }
+            Err(Interrupt::LocalReply(reply)) => reply,
+        };
+        shared.set_details(reply.details.clone());
+        if self.is_response_started {
+            // Too late for an answer: what was begun cannot be taken back.
+            self.is_reset = true;
+            return;
+        }
+        self.response_body = None;
+        self.is_answered = true;
+        let has_unread_body = self.is_http1 && self.request_body.is_some();
+        let cx = ReplyContext { is_grpc: self.is_grpc, has_unread_body };
+        let (headers, body) = local_reply::message(reply, cx);
+        note_status(shared, &headers);
+        match side {
+            // Through the filters that saw the request, in reverse.
+            Side::Request => {
+                let end = body.is_empty();
+                let mut step = self.response.start_headers(&mut self.filters, headers, end);
+                if step.is_ok() && !end {
+                    step = self.response.start_body(&mut self.filters, body, true);
+                }
+                self.settle(shared, Side::Response, step);
+            }
+            // A response filter's own answer is sent as it is.
+            Side::Response => self.response.replace(headers, body.into()),
+        }
+    }
+
+    /// Reads one frame of the request body into the chain.
+    fn poll_request_body(&mut self, shared: &StreamShared, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.request.wants_more() {
+            return Poll::Pending;
+        }
+        let Some(body) = &mut self.request_body else { return Poll::Pending };
+        let frame = match body.is_end_stream() {
+            // The length is known and reached: no need to wait for the connection to say so.
+            true => None,
+            false => std::task::ready!(Pin::new(&mut *body).poll_frame(cx)),
+        };
+        let ends_now = !self.is_http1 && body.is_end_stream();
+        let step = match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => {
+                    let received = shared.request_bytes.get().saturating_add(count(&bytes));
+                    shared.request_bytes.set(received);
+                    if ends_now {
+                        self.request_body = None;
+                    }
+                    self.request.start_body(&mut self.filters, bytes.into(), ends_now)
+                }
+                Err(frame) => {
+                    self.request_body = None;
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let trailers = Fields::from_header_map(FieldsKind::Trailers, trailers);
+                    self.request.start_trailers(&mut self.filters, trailers)
+                }
+            },
+            Some(Err(error)) => {
+                tracing::debug!(error = %error, "request body ended early");
+                self.request_body = None;
+                self.is_reset = true;
+                return Poll::Ready(());
+            }
+            None => {
+                self.request_body = None;
+                self.request.start_body(&mut self.filters, BodyBuffer::default(), true)
+            }
+        };
+        self.settle(shared, Side::Request, step);
+        Poll::Ready(())
+    }
+
+    /// Reads one frame of the response body into the chain.
+    fn poll_response_body(&mut self, shared: &StreamShared, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.response.wants_more() {
+            return Poll::Pending;
+        }
+        let Some(body) = &mut self.response_body else { return Poll::Pending };
+        let step = match std::task::ready!(body.poll_next(cx)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => {
+                    let sent = shared.response_bytes.get().saturating_add(count(&bytes));
+                    shared.response_bytes.set(sent);
+                    self.response.start_body(&mut self.filters, bytes.into(), false)
+                }
+                Err(frame) => {
+                    self.response_body = None;
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let trailers = Fields::from_header_map(FieldsKind::Trailers, trailers);
+                    self.response.start_trailers(&mut self.filters, trailers)
+                }
+            },
+            Some(Err(error)) => {
+                tracing::debug!(error = %error, "response body ended early");
+                self.is_reset = true;
+                return Poll::Ready(());
+            }
+            None => {
+                self.response_body = None;
+                self.response.start_body(&mut self.filters, BodyBuffer::default(), true)
+            }
+        };
+        self.settle(shared, Side::Response, step);
+        Poll::Ready(())
+    }
+}
+
+fn count(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn note_status(shared: &StreamShared, headers: &Fields) {
+    let status = headers.pseudo(Pseudo::Status).and_then(|status| status.to_str().ok());
+    shared.response_code.set(status.and_then(|status| status.parse().ok()));
+}

@@ -1,0 +1,7 @@
+//! Where requests go: one address, and a worker's own connections to it.
+
+mod address;
+mod pool;
+
+pub use self::address::{UpstreamAddress, UpstreamAddressError};
+pub(crate) use self::pool::{Lease, Pool, UpstreamError};
