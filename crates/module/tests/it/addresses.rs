@@ -79,6 +79,27 @@ async fn token_services_at_metadata_addresses_are_refused() {
 }
 
 #[tokio::test]
+async fn a_token_service_on_this_machine_is_only_for_registries_that_are_named_so() {
+    let demo = Registry::builder().image("demo:v1", Image::compat(MODULE)).anonymous_bearer();
+    let tokens = start(demo).await;
+    let realm = format!("Bearer realm=\"http://{}/token\"", tokens.addr());
+    let challenge = move |_: &Received| -> Scripted {
+        Reply::new(401).header("www-authenticate", &realm).into()
+    };
+    let upstream = Upstream::scripted(challenge).start().await.unwrap();
+    let port = upstream.addr().port();
+    let fixture = knowing(&[("registry.test", "127.0.0.1")]);
+    let error = fixture.get(&format!("oci://registry.test:{port}/demo:v1")).await.unwrap_err();
+    let blocked = matches!(&error, FetchError::Blocked { source: BlockedAddress::Loopback(_), .. });
+    assert!(blocked, "{error:?}");
+    assert!(tokens.log().is_empty());
+    // The twin gets its token, with which this registry then does nothing.
+    let error = fixture.get(&format!("oci://127.0.0.1:{port}/demo:v1")).await.unwrap_err();
+    assert!(matches!(error, FetchError::Unauthorized { .. }), "{error:?}");
+    assert_eq!(tokens.log().len(), 1);
+}
+
+#[tokio::test]
 async fn only_a_url_that_names_this_machine_leads_back_to_it() {
     let registry = start(Registry::builder().image("demo:v1", Image::compat(MODULE))).await;
     let port = registry.addr().port();

@@ -60,6 +60,25 @@ async fn the_wait_between_tries_doubles() {
     assert_eq!(registry.log().len(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_may_ask_for_a_longer_wait_up_to_a_bound() {
+    for (retry_after, waited) in [("7", 14), ("99999", 20), ("soon", 3), ("0", 3)] {
+        let busy = move |_: &Received| -> Scripted {
+            Reply::new(429).header("retry-after", retry_after).into()
+        };
+        let upstream = Upstream::scripted(busy).start().await.unwrap();
+        let fixture = Fixture::with(|options| {
+            options.retry_delay = Duration::from_secs(1);
+            options.fetch_timeout = Duration::from_secs(100_000);
+        });
+        let start = tokio::time::Instant::now();
+        let error = fixture.get(&format!("http://{}/", upstream.addr())).await.unwrap_err();
+        assert!(matches!(error, FetchError::Status { status: 429, .. }), "{error}");
+        // Without a wish it is one second, then two.
+        assert_eq!(start.elapsed().as_secs(), waited, "{retry_after}");
+    }
+}
+
 #[tokio::test]
 async fn a_truncated_layer_is_an_interruption() {
     let (registry, url) = demo().await;

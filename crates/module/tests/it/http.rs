@@ -1,7 +1,7 @@
 use wasmplug_api::Digest;
 use wasmplug_module::{ChecksumMatch, FetchError, FetchSource, ModuleRequest};
 use wasmplug_testkit::{
-    Received, Reply, Scripted, Upstream,
+    End, Received, Reply, Scripted, Upstream,
     registry::{gzip, tar},
 };
 
@@ -122,4 +122,16 @@ async fn a_missing_file_and_odd_statuses_are_told() {
         let known = matches!(error, FetchError::Status { .. } | FetchError::NotFound { .. });
         assert!(known, "{status}: {error}");
     }
+}
+
+#[tokio::test]
+async fn an_announcement_beyond_the_bound_is_enough_to_refuse() {
+    let announce = |_: &Received| {
+        // The body never comes, so waiting for it would take until the time limit.
+        Scripted::raw("HTTP/1.1 200 OK\r\ncontent-length: 5009\r\n\r\n", End::Hang)
+    };
+    let upstream = Upstream::scripted(announce).start().await.unwrap();
+    let fixture = Fixture::with(|options| options.max_module_bytes = 5008);
+    let error = fixture.get(&format!("http://{}/", upstream.addr())).await.unwrap_err();
+    assert!(matches!(error, FetchError::TooLarge { limit: 5008, .. }), "{error}");
 }

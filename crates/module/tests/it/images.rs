@@ -116,6 +116,8 @@ async fn what_is_larger_than_allowed_is_refused_and_what_just_fits_is_not() {
         let small = Fixture::with(|options| options.max_module_bytes = 4000);
         let error = small.get(&url).await.unwrap_err();
         assert!(told(&error).contains("the bound is configurable"), "{name}: {}", told(&error));
+        // What the manifest announces to be too large is not even asked for.
+        assert_eq!(registry.blob_downloads(), usize::from(name == "inflated"), "{name}");
         // A tar archive of one file is at most four blocks larger.
         let large = Fixture::with(|options| options.max_module_bytes = 5008 + 4 * 512);
         assert_eq!(large.get(&url).await.unwrap().bytes, module, "{name}");
