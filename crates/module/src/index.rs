@@ -87,6 +87,18 @@ impl Index {
         self.document().manifests.get(&manifest.to_string())?.parse().ok()
     }
 
+    /// Forgets all that leads to modules which are no longer there, and writes the index.
+    pub(crate) fn retain(&self, is_there: impl Fn(&Digest) -> bool) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = {
+            let mut document = self.document();
+            document.urls.retain(|_, entry| is_there(&entry.module));
+            document.manifests.retain(|_, module| module.parse().is_ok_and(|it| is_there(&it)));
+            serde_json::to_vec_pretty(&*document)?
+        };
+        write_atomically(&self.path, &bytes)
+    }
+
     /// Changes the entry of a URL and writes the index.
     pub(crate) fn update(
         &self,
@@ -260,6 +272,20 @@ mod tests {
             assert_eq!(index.module_of(&manifest.unwrap()), Some(module));
         }
         assert_eq!(index.module_of(&Digest::sha256_of(b"unknown")), None);
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let directory = TempDir::new().unwrap();
+        let index = Index::open(directory.path()).unwrap();
+        record(&index, "oci://a", b"one", None);
+        record(&index, "oci://b", b"two", None);
+        index.retain(|module| *module == found(b"two").module).unwrap();
+        let again = Index::open(directory.path()).unwrap();
+        assert_eq!(again.entry("oci://a"), None);
+        assert_eq!(again.module_of(&found(b"one").manifest.unwrap()), None);
+        assert!(again.entry("oci://b").is_some());
+        assert!(again.module_of(&found(b"two").manifest.unwrap()).is_some());
     }
 
     #[test]

@@ -60,6 +60,6 @@ pub use contents::Contents;
 pub use error::{FetchError, Mismatch, RedirectRefused, StoreError};
 pub use image::ImageError;
 pub use options::StoreOptions;
-pub use request::{ChecksumMatch, FetchSource, FetchedModule, ModuleRequest};
+pub use request::{ChecksumMatch, FetchSource, FetchedModule, ModuleRequest, Pruned};
 pub use store::ModuleStore;
 pub use unpack::UnpackError;

@@ -66,6 +66,15 @@ pub enum FetchSource {
     File,
 }
 
+/// What [`ModuleStore::prune`](crate::ModuleStore::prune) freed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many files.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
 /// Everything that names one piece of content, to compare a requested `sha256` with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ContentDigests {

@@ -1,9 +1,10 @@
 //! Cache lookup, single flight, fetch, verify, insert.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::{
     fetch::{Fetcher, Identity, blocking, file::FileFetcher, http::HttpFetcher, oci::OciFetcher},
     index::{Entry, Index},
     options::StoreOptions,
-    request::{ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest},
+    request::{ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest, Pruned},
     transport::Transport,
 };
 
@@ -117,6 +118,24 @@ impl ModuleStore {
         let fetched = seat.flight.get_or_init(fetch).await.clone()?;
         store.note_version(request).await?;
         Ok(fetched)
+    }
+
+    /// Removes modules that nobody got from the cache since a point in time, except those in use.
+    ///
+    /// What was removed is fetched again when it is wanted again. Waits for the disk.
+    ///
+    /// Differs: Istio purges what was not *pushed* for a day, also while it is in use.
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk; what was removed before stays removed.
+    pub fn prune(&self, unused_since: SystemTime, in_use: &HashSet<Digest>) -> io::Result<Pruned> {
+        let Disk { cache, index } = &*self.inner.disk;
+        let (files, bytes) = cache.prune(unused_since, in_use)?;
+        if files > 0 {
+            index.retain(|module| cache.has(module))?;
+        }
+        Ok(Pruned { files, bytes })
     }
 }
 

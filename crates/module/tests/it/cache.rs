@@ -1,8 +1,12 @@
-use std::path::PathBuf;
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use tokio::task::JoinSet;
 use wasmplug_api::Digest;
-use wasmplug_module::{FetchError, FetchSource, ModuleStore, StoreError, StoreOptions};
+use wasmplug_module::{FetchError, FetchSource, ModuleStore, Pruned, StoreError, StoreOptions};
 use wasmplug_testkit::{Image, Registry, registry::Fault};
 
 use crate::fixture::{Fixture, MODULE, SECOND, oci, request, start};
@@ -110,6 +114,25 @@ async fn a_failure_leaves_no_files() {
     registry.push("demo:v1", Image::artifact(MODULE));
     fixture.get(&oci(&registry, "demo:v1")).await.unwrap();
     assert_eq!(fs_err::read_dir(blobs(&fixture)).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn pruning_keeps_what_is_in_use_and_the_rest_can_come_back() {
+    let registry = Registry::builder()
+        .image("demo:v1", Image::compat(MODULE))
+        .image("demo:v2", Image::compat(SECOND));
+    let registry = start(registry).await;
+    let fixture = Fixture::new();
+    let (used, unused) = (oci(&registry, "demo:v1"), oci(&registry, "demo:v2"));
+    let in_use = HashSet::from([fixture.get(&used).await.unwrap().digest]);
+    fixture.get(&unused).await.unwrap();
+    let tomorrow = SystemTime::now() + Duration::from_hours(24);
+    let pruned = fixture.store.prune(tomorrow, &in_use).unwrap();
+    assert_eq!(pruned, Pruned { files: 1, bytes: SECOND.len() as u64 });
+    assert_eq!(fixture.get(&used).await.unwrap().source, FetchSource::Cache);
+    assert_eq!(fixture.get(&unused).await.unwrap().source, FetchSource::Network);
+    let nothing = fixture.store.prune(SystemTime::UNIX_EPOCH, &HashSet::new()).unwrap();
+    assert_eq!(nothing, Pruned::default());
 }
 
 #[test]
