@@ -1,2 +1,31 @@
-//! The `wasmplug` binary.
-fn main() {}
+//! The `wasmplug` binary: parses, runs, exits. Nothing else reads the environment or exits.
+
+mod args;
+mod commands;
+mod diagnostics;
+mod environment;
+mod exit;
+mod logging;
+mod output;
+mod reconcile;
+mod sources;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Arguments;
+use crate::environment::Environment;
+
+fn main() -> ExitCode {
+    let environment = Environment::read();
+    // clap answers `--help` and wrong usage itself, with status 2 for the latter.
+    let arguments = Arguments::parse();
+    match commands::run(arguments, &environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            diagnostics::print(&error, &environment);
+            exit::code(&error)
+        }
+    }
+}

@@ -84,10 +84,10 @@ impl Fields {
     }
 
     /// Takes over the entries of an `http` map, in its order.
-    pub fn from_header_map(kind: FieldsKind, mut map: HeaderMap) -> Self {
+    pub fn from_header_map(kind: FieldsKind, map: HeaderMap) -> Self {
         let mut regular = Vec::with_capacity(map.len().saturating_add(8));
         let mut current = None;
-        for (name, value) in map.drain() {
+        for (name, value) in map {
             if name.is_some() {
                 current = name;
             }
@@ -96,6 +96,20 @@ impl Fields {
             }
         }
         Self { kind, pseudo: SmallVec::new(), regular }
+    }
+
+    /// Keeps only the regular entries whose name passes, in order.
+    pub fn retain(&mut self, mut keep: impl FnMut(&HeaderName) -> bool) {
+        self.regular.retain(|(name, _)| keep(name));
+    }
+
+    /// Removes every regular entry of this name and returns the first value.
+    pub fn take_name(&mut self, name: &HeaderName) -> Option<HeaderValue> {
+        let value = self.get_name(name).cloned();
+        if value.is_some() {
+            self.remove_name(name);
+        }
+        value
     }
 
     /// Gives the regular entries back as an `http` map, which groups duplicates.

@@ -126,7 +126,8 @@ impl AdminState {
 }
 
 fn index() -> String {
-    PAGES.iter().map(|(path, about)| format!("{path:<20} {about}\n")).collect()
+    let lines = PAGES.map(|(path, about)| format!("{path:<20} {about}\n"));
+    lines.concat()
 }
 
 fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {

@@ -15,6 +15,9 @@ use wasmplug_host::{PropertyValue, StreamHost};
 /// Most values that plugins may store in one stream.
 const MAX_FILTER_STATE: usize = 1024;
 
+/// Name and value that a plugin stored.
+type StoredValue = (Vec<u8>, Vec<u8>);
+
 /// One downstream connection, as its streams see it.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
@@ -35,7 +38,7 @@ pub(crate) struct StreamShared {
     pub(crate) response_flags: Cell<u64>,
     pub(crate) response_code_details: RefCell<Option<String>>,
     pub(crate) upstream: Cell<Option<SocketAddr>>,
-    filter_state: RefCell<SmallVec<[(Vec<u8>, Vec<u8>); 2]>>,
+    filter_state: RefCell<SmallVec<[StoredValue; 2]>>,
     /// Something was asked for outside the stream's callbacks.
     woken: Cell<bool>,
     wakers: RefCell<SmallVec<[Waker; 2]>>,

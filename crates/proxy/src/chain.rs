@@ -43,6 +43,7 @@ pub(crate) struct Outlet {
 
 /// What one filter holds in one direction.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
 struct Slot {
     /// The filter keeps the headers.
     hold: Option<Hold>,

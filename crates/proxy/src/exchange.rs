@@ -19,7 +19,7 @@ use wasmplug_host::{Fields, FieldsKind, Pseudo};
 
 use crate::attributes::{ConnectionInfo, StreamShared, flags};
 use crate::body::{DownstreamBody, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody};
-use crate::filter::{HOP_BY_HOP, Side};
+use crate::filter::{Side, is_hop_by_hop};
 use crate::local_reply;
 use crate::stream::{RequestEvent, Stream};
 use crate::upstream::{Lease, UpstreamError};
@@ -72,6 +72,7 @@ async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
         Ok((response, lease)) => {
             let mut response =
                 response.map(|body| DownstreamBody::Straight(LeasedBody::new(body, lease)));
+            remove_hop_by_hop(response.headers_mut());
             note_upstream_time(response.headers_mut(), begin);
             finish_response(worker, response.headers_mut());
             *response.version_mut() = Version::HTTP_11;
@@ -149,7 +150,7 @@ fn take_answer(
         Ok((response, lease)) => {
             shared.upstream.set(Some(lease.peer()));
             let (mut parts, body) = response.into_parts();
-            HOP_BY_HOP.iter().for_each(|name| drop(parts.headers.remove(name)));
+            remove_hop_by_hop(&mut parts.headers);
             note_upstream_time(&mut parts.headers, begin);
             let mut headers = Fields::from_header_map(FieldsKind::Response, parts.headers);
             headers.set_pseudo(Pseudo::Status, HeaderValue::from(parts.status.as_u16()));
@@ -229,15 +230,14 @@ fn invalid_response(worker: &Worker) -> Response<DownstreamBody> {
 
 /// Takes the request's head apart into what plugins see.
 fn request_fields(parts: http::request::Parts) -> Fields {
-    let mut map = parts.headers;
-    let host = map.remove(HOST);
+    let mut fields = Fields::from_header_map(FieldsKind::Request, parts.headers);
+    let host = fields.take_name(&HOST);
     let authority = match parts.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => host,
     };
     let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let method = HeaderValue::from_str(parts.method.as_str()).ok();
-    let mut fields = Fields::from_header_map(FieldsKind::Request, map);
     let pseudo = [
         (Pseudo::Authority, authority),
         (Pseudo::Path, HeaderValue::from_str(path).ok()),
@@ -294,7 +294,7 @@ fn upstream_request(
 
 /// Adds what Envoy adds, and takes away what concerns the client's connection only.
 fn prepare_request(headers: &mut HeaderMap) {
-    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+    remove_hop_by_hop(headers);
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
@@ -309,20 +309,27 @@ fn prepare_request(headers: &mut HeaderMap) {
 
 /// The last touch on every response. Source: Envoy: `date` if absent, `server` always.
 fn finish_response(worker: &Worker, headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
-        // A local reply may close the connection; hyper acts on the header.
-        if *name != http::header::CONNECTION || !closes(headers) {
-            headers.remove(name);
-        }
-    }
     if !headers.contains_key(DATE) {
         headers.insert(DATE, worker.date());
     }
     headers.insert(SERVER, worker.config().server_name.clone());
 }
 
-fn closes(headers: &HeaderMap) -> bool {
-    headers.get(http::header::CONNECTION).is_some_and(|value| value == "close")
+/// Takes away what concerns one connection, without changing the order of the rest: removing from
+/// an `http` map moves its last entry into the gap.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    let mut current = None;
+    for (name, value) in std::mem::take(headers) {
+        if name.is_some() {
+            current = name.filter(|name| !is_hop_by_hop(name));
+        }
+        if let Some(name) = &current {
+            headers.append(name, value);
+        }
+    }
 }
 
 fn note_upstream_time(headers: &mut HeaderMap, begin: tokio::time::Instant) {

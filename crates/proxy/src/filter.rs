@@ -16,6 +16,7 @@ pub(crate) enum Side {
 
 /// What a filter does with headers. Source: Envoy `FilterHeadersStatus`.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
 pub(crate) enum HeadersOutcome {
     /// Pass them on.
     Continue(Fields),
@@ -49,6 +50,7 @@ pub(crate) enum BodyOutcome {
 
 /// What a filter does with trailers. Source: Envoy `FilterTrailersStatus`.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
 pub(crate) enum TrailersOutcome {
     /// Pass them on.
     Continue(Fields),
@@ -72,11 +74,11 @@ pub(crate) struct Resume {
     pub(crate) response: bool,
 }
 
-/// Headers that concern one connection only and are never passed on.
-pub(crate) const HOP_BY_HOP: [HeaderName; 5] = [
-    http::header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    http::header::TRANSFER_ENCODING,
-    http::header::UPGRADE,
-];
+/// Whether a header concerns one connection only and is never passed on.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
+    *name == CONNECTION
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}

@@ -32,7 +32,7 @@ impl AnyFactory {
     pub(crate) fn new_filter(&self, stream: &Rc<StreamShared>) -> AnyFilter {
         match self {
             Self::Wasm(factory) => AnyFilter::Wasm(factory.new_filter(stream)),
-            Self::Substitute(substitute) => AnyFilter::Substitute(substitute.clone()),
+            Self::Substitute(substitute) => AnyFilter::Substitute(*substitute),
         }
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct Stream {
     inner: RefCell<Inner>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
 struct Inner {
     /// Keeps the plugins of the configuration that the stream began with.
     _chain: Rc<WorkerChain>,
@@ -360,10 +361,11 @@ impl Inner {
             return Poll::Pending;
         }
         let Some(body) = &mut self.request_body else { return Poll::Pending };
-        let frame = match body.is_end_stream() {
-            // The length is known and reached: no need to wait for the connection to say so.
-            true => None,
-            false => std::task::ready!(Pin::new(&mut *body).poll_frame(cx)),
+        // Where the length is known and reached, there is no need to wait for the connection.
+        let frame = if body.is_end_stream() {
+            None
+        } else {
+            std::task::ready!(Pin::new(&mut *body).poll_frame(cx))
         };
         let ends_now = !self.is_http1 && body.is_end_stream();
         let step = match frame {

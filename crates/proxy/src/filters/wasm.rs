@@ -48,8 +48,7 @@ impl WasmFilter {
     pub(crate) fn takes_part(&self, side: Side) -> bool {
         match (&self.state, side) {
             (State::Bypassed | State::Dead(_), _) | (State::Refusing, Side::Response) => false,
-            (State::Refusing, Side::Request) => true,
-            (State::Live(_), Side::Request) => true,
+            (State::Refusing | State::Live(_), Side::Request) => true,
             (State::Live(_), Side::Response) => self.has_seen_request,
         }
     }

@@ -1,0 +1,173 @@
+//! The command line as typed. Doc comments are the help; nothing here does I/O.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::HeaderValue;
+use wasmplug_api::WorkloadRole;
+use wasmplug_proxy::UpstreamAddress;
+
+/// Run Istio WasmPlugins anywhere.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wasmplug",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Start with `wasmplug quickstart`."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One verb each.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Quickstart(QuickstartArguments),
+    Run(Box<RunArguments>),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
+}
+
+/// See the whole story on this machine: a registry, a WasmPlugin, a request through the plugin.
+///
+/// Starts an OCI registry with the bundled example plugins and an echo server, both on loopback,
+/// and a proxy with a WasmPlugin whose `url` is an image in that registry. Prints what to try and
+/// serves until Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wasmplug quickstart                  serve, and try it with the curl lines it prints
+  wasmplug quickstart --once           send the documented requests and check the answers
+  wasmplug quickstart --plugin go      the same plugin, written in Go")]
+pub(crate) struct QuickstartArguments {
+    /// Send the documented requests, print each answer, and exit 0 if all are as documented.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Language of the example plugin.
+    #[arg(long, value_enum, default_value_t = ExamplePlugin::Rust)]
+    pub(crate) plugin: ExamplePlugin,
+    /// Where clients connect [default: 127.0.0.1:10000, with --once any free port].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where the admin pages are [default: 127.0.0.1:15000, with --once any free port].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) logging: LoggingArguments,
+}
+
+/// Language in which a bundled example plugin is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExamplePlugin {
+    /// `plugins/rate-limit-rust`.
+    Rust,
+    /// `plugins/rate-limit-go`.
+    Go,
+}
+
+/// Proxy HTTP to an upstream through the plugins of WasmPlugin files.
+///
+/// Reads the files, plans the filter chain for the given workload, fetches the modules, and serves.
+/// The files are watched: an edited, added or removed WasmPlugin takes effect within a second, and
+/// a broken edit changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wasmplug run -f wasmplugin.yaml --upstream 127.0.0.1:3000
+  wasmplug run -f plugins/ --upstream localhost:3000 --namespace shop --label app=web
+  wasmplug run -f plugins/ --upstream localhost:3000 --role gateway --listen 0.0.0.0:80")]
+pub(crate) struct RunArguments {
+    /// File or folder with resources as YAML or JSON; may be repeated.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where requests go, as `host:port` or `http://host:port`.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) upstream: UpstreamAddress,
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10000")]
+    pub(crate) listen: SocketAddr,
+    /// Where `/ready`, `/stats/prometheus` and `/config_dump` are.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15000")]
+    pub(crate) admin: SocketAddr,
+    /// Namespace of the workload that this proxy stands for.
+    #[arg(long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Label of the workload, for selectors; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// What the proxy is to the workload: sidecar-inbound, sidecar-outbound or gateway.
+    #[arg(long, default_value = "sidecar-inbound")]
+    pub(crate) role: WorkloadRole,
+    /// Namespace whose resources apply to the whole mesh.
+    #[arg(long, default_value = "istio-system")]
+    pub(crate) root_namespace: String,
+    /// Port that `match.ports` is compared with; any port matches if it is not given.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+    /// Number of worker threads [default: number of cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: Option<u16>,
+    /// Value of the `server` response header.
+    #[arg(long, value_name = "NAME", default_value = "wasmplug")]
+    pub(crate) server_name: HeaderValue,
+    /// Where fetched modules are kept [default: wasmplug in the user's cache directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Registry that is asked over plain http, as `host` or `host:port`; may be repeated.
+    /// Loopback registries always are.
+    #[arg(long = "plain-http-registry", value_name = "HOST")]
+    pub(crate) plain_http_registries: Vec<String>,
+    #[command(flatten)]
+    pub(crate) logging: LoggingArguments,
+}
+
+/// What is logged to standard error.
+#[derive(Debug, Args)]
+pub(crate) struct LoggingArguments {
+    /// What is logged: error, warn, info, debug, trace, or filters such as `info,wasm=debug`.
+    /// [default: info; for `quickstart --once`: warn].
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wasmplug completions bash > /etc/bash_completion.d/wasmplug")]
+pub(crate) struct CompletionsArguments {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wasmplug man | man -l -")]
+pub(crate) struct ManArguments {}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form KEY=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arguments, parse_label};
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn labels_have_a_key() {
+        assert_eq!(parse_label("app=web=1"), Ok(("app".into(), "web=1".into())));
+        assert_eq!(parse_label("app="), Ok(("app".into(), String::new())));
+        assert!(parse_label("=web").is_err());
+        assert!(parse_label("app").is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! `wasmplug run`: the data plane on resource files.
+
+use std::sync::Arc;
+
+use wasmplug_api::Workload;
+use wasmplug_host::Host;
+use wasmplug_module::{ModuleStore, StoreOptions};
+use wasmplug_proxy::{Proxy, ProxyConfig, StartProxyError};
+
+use crate::args::RunArguments;
+use crate::diagnostics::WithHint;
+use crate::environment::Environment;
+use crate::logging::{self, PluginLog};
+use crate::output;
+use crate::reconcile::Reconciler;
+use crate::sources::Sources;
+
+pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow::Result<()> {
+    let _log = logging::start(&arguments.logging, "info", environment)?;
+    let host = Arc::new(Host::new()?.with_log_sink(Arc::new(PluginLog)));
+    let mut options = StoreOptions::new(
+        arguments.cache_dir.clone().unwrap_or_else(|| environment.cache_directory()),
+    );
+    options.plain_http_registries.clone_from(&arguments.plain_http_registries);
+    let store = Arc::new(ModuleStore::open(options)?);
+    let workload = workload(arguments);
+    let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
+    let mut sources = Sources::new(arguments.files.clone());
+    reconciler.first_reading(&mut sources)?;
+    let config = proxy_config(arguments, environment);
+    let upstream = config.upstream.to_string();
+    let workers = config.workers;
+    let proxy = start_proxy(config, host)?;
+    let (files, ignored) = sources.counts();
+    output::talk(format!(
+        "{files} {} read, {ignored} {} ignored",
+        plural(files, "file"),
+        plural(ignored, "document")
+    ));
+    output::talk(format!(
+        "listening on http://{}, upstream http://{upstream}, {workers} {}",
+        proxy.listen_address(),
+        plural(workers, "worker")
+    ));
+    if let Some(admin) = proxy.admin_address() {
+        output::talk(format!("admin on http://{admin}"));
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            // Cancel-safe: what is not applied when the process ends matters to nobody.
+            result = reconciler.follow(sources, &proxy) => result,
+            // Cancel-safe: a signal.
+            result = stop_asked() => result,
+        }
+    });
+    proxy.stop();
+    result
+}
+
+/// Starts the data plane, with a hint if it does not.
+pub(super) fn start_proxy(config: ProxyConfig, host: Arc<Host>) -> anyhow::Result<Proxy> {
+    Proxy::start(config, host).map_err(|error: StartProxyError| {
+        let hint = error.hint();
+        WithHint::wrap(error, hint)
+    })
+}
+
+/// Waits for Ctrl-C or a request to terminate.
+pub(super) async fn stop_asked() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        // Cancel-safe: both are signals.
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    output::talk("stopping: open requests may end");
+    Ok(())
+}
+
+fn workload(arguments: &RunArguments) -> Workload {
+    Workload {
+        namespace: arguments.namespace.clone(),
+        labels: arguments.labels.iter().cloned().collect(),
+        role: arguments.role,
+        root_namespace: arguments.root_namespace.clone(),
+        port: arguments.port,
+    }
+}
+
+fn proxy_config(arguments: &RunArguments, environment: &Environment) -> ProxyConfig {
+    ProxyConfig {
+        listen: arguments.listen,
+        admin: Some(arguments.admin),
+        workers: arguments.workers.map_or(environment.cores, usize::from),
+        server_name: arguments.server_name.clone(),
+        ..ProxyConfig::new(arguments.upstream.clone())
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}

@@ -1,0 +1,75 @@
+//! Log lines to standard error, written by a thread of their own so that no worker ever waits.
+
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use wasmplug_host::abi::LogLevel;
+use wasmplug_host::{LogRecord, LogSink};
+
+use crate::args::LoggingArguments;
+use crate::diagnostics::WithHint;
+use crate::environment::Environment;
+
+/// Target under which plugins' lines are logged.
+const TARGET: &str = "wasm";
+
+/// Passes plugins' lines to the process's log.
+#[derive(Debug)]
+pub(crate) struct PluginLog;
+
+/// Starts logging. What was logged is written out when the guard is dropped.
+pub(crate) fn start(
+    arguments: &LoggingArguments,
+    default: &str,
+    environment: &Environment,
+) -> anyhow::Result<WorkerGuard> {
+    let filter = EnvFilter::builder().parse(arguments.log.as_deref().unwrap_or(default)).map_err(
+        |error| {
+            let hint = "use a level, or filters such as `info,wasm=debug`".to_owned();
+            WithHint::wrap(anyhow::Error::new(error).context("`--log` is not a filter"), Some(hint))
+        },
+    )?;
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(environment.has_colours).with_writer(writer);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Ok(guard)
+}
+
+// === impl PluginLog ===
+
+impl LogSink for PluginLog {
+    fn level(&self) -> LogLevel {
+        use tracing::level_filters::LevelFilter;
+        match () {
+            () if tracing::enabled!(target: TARGET, tracing::Level::TRACE) => LogLevel::Trace,
+            () if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) => LogLevel::Debug,
+            () if tracing::enabled!(target: TARGET, tracing::Level::INFO) => LogLevel::Info,
+            () if tracing::enabled!(target: TARGET, tracing::Level::WARN) => LogLevel::Warn,
+            () if LevelFilter::current() == LevelFilter::OFF => LogLevel::Critical,
+            () => LogLevel::Error,
+        }
+    }
+
+    fn log(&self, record: LogRecord<'_>) {
+        let LogRecord { level, plugin, context_id, message } = record;
+        match level {
+            LogLevel::Trace => {
+                tracing::trace!(target: TARGET, plugin, context_id, "{message}");
+            }
+            LogLevel::Debug => {
+                tracing::debug!(target: TARGET, plugin, context_id, "{message}");
+            }
+            LogLevel::Info => {
+                tracing::info!(target: TARGET, plugin, context_id, "{message}");
+            }
+            LogLevel::Warn => {
+                tracing::warn!(target: TARGET, plugin, context_id, "{message}");
+            }
+            LogLevel::Error | LogLevel::Critical => {
+                tracing::error!(target: TARGET, plugin, context_id, "{message}");
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! From resources to traffic, again and again: read, plan, build, apply, wait for a change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Severity, Workload, plan};
+use wasmplug_host::{Host, Limits};
+use wasmplug_module::ModuleStore;
+use wasmplug_proxy::{FilterSpec, Proxy, Rejected, RejectedEffect, Snapshot, SnapshotBuilder};
+
+use crate::diagnostics::{InvalidResources, print_finding};
+use crate::environment::Environment;
+use crate::output;
+use crate::sources::{Reading, Sources};
+
+/// Events of one save come in a burst; this long after the first one, the files are read.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Wait before a plugin that could not be fetched is tried again; doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest such wait.
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
+
+/// Keeps a proxy in step with resources.
+pub(crate) struct Reconciler {
+    workload: Workload,
+    builder: SnapshotBuilder,
+    has_colours: bool,
+}
+
+// === impl Reconciler ===
+
+impl Reconciler {
+    pub(crate) fn new(
+        workload: Workload,
+        host: Arc<Host>,
+        store: Arc<ModuleStore>,
+        environment: &Environment,
+    ) -> Self {
+        let variables = environment.variables.clone();
+        let builder = SnapshotBuilder::new(host, store, Limits::default(), variables);
+        Self { workload, builder, has_colours: environment.has_colours }
+    }
+
+    /// Reads the sources for the first time.
+    ///
+    /// # Errors
+    /// A path that cannot be read, or any error in a resource: at the start there is no state to
+    /// keep.
+    pub(crate) fn first_reading(&self, sources: &mut Sources) -> anyhow::Result<()> {
+        let reading = sources.read()?;
+        let errors = self.report(&reading);
+        if errors > 0 { Err(InvalidResources { errors }.into()) } else { Ok(()) }
+    }
+
+    /// Plans, builds and applies what the sources say now.
+    pub(crate) async fn apply(&mut self, sources: &Sources, proxy: &Proxy) -> Applied {
+        let plan = plan(&sources.resources(), &self.workload);
+        let snapshot = self.builder.build(&plan).await;
+        let applied = Applied::new(&plan, &snapshot);
+        proxy.apply(snapshot).await;
+        applied
+    }
+
+    /// Follows the sources until the proxy ends.
+    pub(crate) async fn follow(
+        &mut self,
+        mut sources: Sources,
+        proxy: &Proxy,
+    ) -> anyhow::Result<()> {
+        let (_watcher, mut changes) = sources.watch()?;
+        let mut applied = self.apply(&sources, proxy).await;
+        applied.talk();
+        let mut retry = FIRST_RETRY;
+        loop {
+            let is_retry = tokio::select! {
+                // Cancel-safe: a change is remembered until it is looked at.
+                event = changes.changed() => {
+                    if event.is_err() {
+                        anyhow::bail!("the files are no longer watched");
+                    }
+                    false
+                }
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(retry), if applied.has_failures => true,
+            };
+            if !is_retry {
+                tokio::time::sleep(SETTLE).await;
+                changes.borrow_and_update();
+                match sources.read() {
+                    Ok(reading) if !reading.is_changed => continue,
+                    Ok(reading) => {
+                        if self.report(&reading) > 0 {
+                            tracing::error!("a broken edit was not taken over");
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!("nothing is changed: {error:#}");
+                        continue;
+                    }
+                }
+            }
+            let next = self.apply(&sources, proxy).await;
+            if !is_retry || next != applied {
+                next.talk();
+            }
+            retry = if is_retry { retry.saturating_mul(2).min(LONGEST_RETRY) } else { FIRST_RETRY };
+            applied = next;
+        }
+    }
+
+    /// Prints findings and what was ignored; returns the number of errors.
+    fn report(&self, reading: &Reading) -> usize {
+        reading.findings.iter().for_each(|finding| print_finding(finding, self.has_colours));
+        for ignored in &reading.ignored {
+            let name = if ignored.name.is_empty() { "" } else { " " };
+            output::talk(format!(
+                "{}: ignored: {}{name}{} ({})",
+                ignored.position, ignored.kind, ignored.name, ignored.api_version
+            ));
+        }
+        reading.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+    }
+}
+
+/// What is in effect now, in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    chain: Vec<String>,
+    left_out: Vec<String>,
+    rejected: Vec<String>,
+    has_failures: bool,
+}
+
+// === impl Applied ===
+
+impl Applied {
+    fn new(plan: &Plan, snapshot: &Snapshot) -> Self {
+        let chain = plan.filters.iter().map(|filter| match filter {
+            PlannedFilter::Wasm(planned) => {
+                let priority = planned.priority.map_or_else(
+                    || "no priority".to_owned(),
+                    |number| format!("priority {number}"),
+                );
+                let built = snapshot.filters.iter().find(|f| f.resource() == &planned.resource);
+                let state = match built {
+                    Some(FilterSpec::Wasm(spec)) => spec.digest.to_string(),
+                    Some(FilterSpec::Refuse { .. }) => "refuses every request".to_owned(),
+                    None => "skipped".to_owned(),
+                };
+                format!("{}  {}  {priority}  {state}", planned.resource, phase(planned.phase))
+            }
+            PlannedFilter::Router => "router".to_owned(),
+        });
+        let left_out =
+            plan.left_out.iter().map(|left| format!("{}: {}", left.resource, left.reason));
+        Self {
+            chain: chain.collect(),
+            left_out: left_out.collect(),
+            rejected: snapshot.rejected.iter().map(rejected).collect(),
+            has_failures: !snapshot.rejected.is_empty(),
+        }
+    }
+
+    /// Tells a person what is in effect.
+    pub(crate) fn talk(&self) {
+        for rejected in &self.rejected {
+            output::talk(rejected);
+        }
+        output::talk("chain, in request order:");
+        for (index, filter) in self.chain.iter().enumerate() {
+            output::talk(format!("  {}. {filter}", index.saturating_add(1)));
+        }
+        for left in &self.left_out {
+            output::talk(format!("  not in the chain: {left}"));
+        }
+    }
+}
+
+/// The phase as the resource spells it.
+fn phase(phase: PluginPhase) -> &'static str {
+    match phase {
+        PluginPhase::Authn => "AUTHN",
+        PluginPhase::Authz => "AUTHZ",
+        PluginPhase::Stats => "STATS",
+        PluginPhase::Unspecified => "no phase",
+    }
+}
+
+fn rejected(rejected: &Rejected) -> String {
+    let effect = match rejected.effect {
+        RejectedEffect::KeepsLastGood => "its last good form stays in effect",
+        RejectedEffect::Refuses(_) => "every request is refused in its place",
+        RejectedEffect::Skipped => "requests pass without it, as `failStrategy: FAIL_OPEN` says",
+    };
+    let reason = rejected.reason.replace('\n', "\n  ");
+    let hint = rejected.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+    format!("error: {reason}\n  effect: {effect}{hint}")
+}
