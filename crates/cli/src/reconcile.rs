@@ -81,7 +81,7 @@ impl Reconciler {
                     false
                 }
                 // Cancel-safe: a timer.
-                () = tokio::time::sleep(retry), if applied.has_failures => true,
+                () = tokio::time::sleep(retry), if applied.may_mend => true,
             };
             if !is_retry {
                 tokio::time::sleep(SETTLE).await;
@@ -128,7 +128,8 @@ pub(crate) struct Applied {
     chain: Vec<String>,
     left_out: Vec<String>,
     rejected: Vec<String>,
-    has_failures: bool,
+    /// A plugin failed for a reason that may pass.
+    may_mend: bool,
 }
 
 // === impl Applied ===
@@ -157,7 +158,7 @@ impl Applied {
             chain: chain.collect(),
             left_out: left_out.collect(),
             rejected: snapshot.rejected.iter().map(rejected).collect(),
-            has_failures: !snapshot.rejected.is_empty(),
+            may_mend: snapshot.rejected.iter().any(|rejected| rejected.is_transient),
         }
     }
 

@@ -133,13 +133,16 @@ impl Sources {
 
 /// Reads a file, or the resource files of a folder and the folders below.
 fn collect(path: &Path, depth: usize, texts: &mut BTreeMap<PathBuf, String>) -> anyhow::Result<()> {
-    let metadata = fs_err::metadata(path).map_err(|error| {
+    let metadata = path.metadata().map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Some("`-f` wants an existing file or folder".to_owned())
             }
             _ => None,
         };
+        // The path is in the context already; the standard error says the rest.
+        let cause = std::io::Error::from(error.kind());
+        let error = anyhow::Error::new(cause).context(format!("cannot read `{}`", path.display()));
         WithHint::wrap(error, hint)
     })?;
     if !metadata.is_dir() {

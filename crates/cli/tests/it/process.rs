@@ -1,0 +1,118 @@
+//! Running the binary in tests.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use wasmplug_testkit::{RawClient, Response, UpstreamThread, patience};
+
+/// A run that has ended.
+pub(crate) struct Ended {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A `wasmplug run` that serves. Ends with the value.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+/// The folder of prebuilt example modules, or a rebuilt one.
+pub(crate) fn prebuilt(name: &str) -> PathBuf {
+    let folder = std::env::var_os("WASMPLUG_PREBUILT_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt"),
+        PathBuf::from,
+    );
+    let path = folder.join(format!("{name}.wasm"));
+    path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmplug"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command.env("WASMPLUG_CACHE_DIR", folder.join(".cache")).env_remove("NO_COLOR");
+    command
+}
+
+/// Runs to the end.
+pub(crate) fn run_to_end(folder: &Path, arguments: &[&str]) -> Ended {
+    let output = command(folder, arguments).output().unwrap();
+    Ended {
+        status: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Starts `wasmplug run` on free ports and waits until its first chain is in effect.
+    pub(crate) fn start(folder: &Path, upstream: &UpstreamThread, arguments: &[&str]) -> Self {
+        Self::start_to(folder, &upstream.addr().to_string(), arguments)
+    }
+
+    /// The same, with any upstream.
+    pub(crate) fn start_to(folder: &Path, upstream: &str, arguments: &[&str]) -> Self {
+        let mut all = vec!["run", "--upstream", upstream];
+        all.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"]);
+        all.extend(arguments);
+        let mut child = command(folder, &all).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut running = Self { child, lines, listen: address, admin: address };
+        running.listen = running.address_after("listening on http://");
+        running.admin = running.address_after("admin on http://");
+        running.wait_for("router");
+        running
+    }
+
+    /// Waits for a line of standard error that contains this, and returns it.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(patience()) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("no line with `{text}` ({error}) in:\n{}", seen.join("\n")),
+            }
+        }
+    }
+
+    /// One request over a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        RawClient::connect(self.listen).unwrap().get(path).unwrap()
+    }
+
+    /// An admin page.
+    pub(crate) fn admin(&self, path: &str) -> Response {
+        RawClient::connect(self.admin).unwrap().get(path).unwrap()
+    }
+
+    fn address_after(&self, marker: &str) -> SocketAddr {
+        let line = self.wait_for(marker);
+        let rest = line.split(marker).nth(1).unwrap();
+        rest.split(',').next().unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
