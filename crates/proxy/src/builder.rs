@@ -235,7 +235,8 @@ impl BuildError {
             reason.push_str(&error.to_string());
             cause = error.source();
         }
-        Rejected { resource, reason, hint, effect }
+        let is_transient = matches!(&self, Self::Fetch { source, .. } if source.is_transient());
+        Rejected { resource, reason, hint, effect, is_transient }
     }
 }
 

@@ -118,7 +118,7 @@ impl ProxyCollector {
                 self.sum(|w| &w.connect_failures),
             ),
             (
-                "envoy_cluster_upstream_rq_pending_failure_eject",
+                "envoy_cluster_upstream_rq_rx_reset",
                 "Requests that the upstream did not answer",
                 self.sum(|w| &w.request_failures),
             ),

@@ -56,6 +56,8 @@ pub struct Rejected {
     pub hint: Option<String>,
     /// What traffic meets in its place.
     pub effect: RejectedEffect,
+    /// The same may succeed later without any change: a registry that is down, for instance.
+    pub is_transient: bool,
 }
 
 /// What traffic meets in the place of a rejected plugin.
