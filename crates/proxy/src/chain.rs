@@ -89,6 +89,11 @@ impl Pipeline {
         Self { side, slots, outlet: Outlet::default(), buffer_limit }
     }
 
+    /// The same direction with nothing in it.
+    pub(crate) fn renewed(&self) -> Self {
+        Self::new(self.side, self.slots.len(), self.buffer_limit)
+    }
+
     pub(crate) fn outlet(&mut self) -> &mut Outlet {
         &mut self.outlet
     }

@@ -343,6 +343,8 @@ impl Inner {
         match side {
             // Through the filters that saw the request, in reverse.
             Side::Request => {
+                // A response that was on its way is forgotten, with all that is held of it.
+                self.response = self.response.renewed();
                 let end = body.is_empty();
                 let mut step = self.response.start_headers(&mut self.filters, headers, end);
                 if step.is_ok() && !end {

@@ -137,6 +137,9 @@ impl WasmFactory {
         }
         let died = self.plugin.borrow_mut().take();
         let is_restart = died.is_some() || back_off.fruitless > 0;
+        if died.is_some() {
+            self.spec.stats.count_stop();
+        }
         drop(died);
         // Until a stream comes to its end, this start counts as fruitless. The first is free.
         back_off.not_before = back_off.fruitless.checked_sub(1).map(|failed| now + delay(failed));
