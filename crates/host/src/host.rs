@@ -9,6 +9,7 @@ use crate::log::{LogSink, NoLog};
 use crate::plugin_metrics::MetricStore;
 use crate::shared_data::SharedData;
 use crate::shared_queue::SharedQueues;
+use crate::vm_id::VmIds;
 
 /// The engine, the stores that plugins share, and where their time and their log come from.
 ///
@@ -19,6 +20,7 @@ pub struct Host {
     log_sink: Arc<dyn LogSink>,
     shared_data: SharedData,
     shared_queues: SharedQueues,
+    vm_ids: VmIds,
     metrics: MetricStore,
 }
 
@@ -36,6 +38,7 @@ impl Host {
             log_sink: Arc::new(NoLog),
             shared_data: SharedData::default(),
             shared_queues: SharedQueues::default(),
+            vm_ids: VmIds::default(),
             metrics: MetricStore::default(),
         })
     }
@@ -77,6 +80,10 @@ impl Host {
 
     pub(crate) fn shared_queues(&self) -> &SharedQueues {
         &self.shared_queues
+    }
+
+    pub(crate) fn vm_ids(&self) -> &VmIds {
+        &self.vm_ids
     }
 }
 

@@ -50,6 +50,7 @@ mod shared_data;
 mod shared_queue;
 mod stream;
 mod vm;
+mod vm_id;
 
 pub use self::body::BodyBuffer;
 pub use self::clock::{Clock, SystemClock};
@@ -69,3 +70,4 @@ pub use self::property::PropertyValue;
 pub use self::shared_queue::QueueConsumer;
 pub use self::stream::{HttpStream, LocalReply, LogFields, StreamHost};
 pub use self::vm::{VmConfig, VmHandle, WeakVmHandle};
+pub use self::vm_id::VmIdLease;

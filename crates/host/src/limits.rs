@@ -26,12 +26,20 @@ pub struct Limits {
     pub table_elements: usize,
     /// Most live contexts of one VM, streams and roots together. Default: 100 000.
     pub contexts: usize,
-    /// Most bytes that one shared-data key and value may have. Default: 1 MiB.
+    /// Most bytes that one shared-data key and value, or one item or name of a queue, may have.
+    ///
+    /// Default: 1 MiB.
     pub shared_data_entry_bytes: usize,
     /// Most keys of shared data in one VM id. Default: 100 000.
     pub shared_data_keys: usize,
+    /// Most bytes that all shared data of one VM id may have, keys included. Default: 64 MiB.
+    pub shared_data_bytes: usize,
+    /// Most shared queues of one VM id. Default: 1000.
+    pub queues: usize,
     /// Most items of one shared queue. Default: 10 000.
     pub queue_items: usize,
+    /// Most bytes that all items of one shared queue may have. Default: 64 MiB.
+    pub queue_bytes: usize,
     /// Most metrics that one VM may define. Default: 10 000.
     pub metrics: usize,
 }
@@ -46,7 +54,10 @@ impl Default for Limits {
             contexts: 100_000,
             shared_data_entry_bytes: 1 << 20,
             shared_data_keys: 100_000,
+            shared_data_bytes: 64 << 20,
+            queues: 1000,
             queue_items: 10_000,
+            queue_bytes: 64 << 20,
             metrics: 10_000,
         }
     }

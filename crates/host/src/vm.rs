@@ -22,6 +22,7 @@ use crate::log::LogRecord;
 use crate::plugin::PluginServices;
 use crate::plugin_metrics::DefinedMetrics;
 use crate::stream::StreamHost;
+use crate::vm_id::VmIdLease;
 
 /// What identifies a VM and what it starts with.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +67,7 @@ pub(crate) enum Running {
 /// State behind the hostcalls.
 pub(crate) struct VmState {
     pub(crate) host: Arc<Host>,
+    _lease: VmIdLease,
     pub(crate) config: VmConfig,
     pub(crate) abi: AbiVersion,
     pub(crate) limiter: GrowthLimiter,
@@ -106,11 +108,10 @@ impl VmHandle {
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_trap();
         store.set_epoch_deadline(start_epochs);
-        let instance = module.instance_pre().instantiate(&mut store).map_err(|error| {
-            let refused = store.data().limiter.refused;
-            let reason = refused.map_or_else(|| one_line(&error), |refused| refused.to_string());
-            StartError::Instantiate { reason: reason.into() }
-        })?;
+        let instance = module
+            .instance_pre()
+            .instantiate(&mut store)
+            .map_err(|error| instantiation_error(store.data(), &error))?;
         let memory = instance.get_memory(&mut store, "memory");
         let allocator = typed(&instance, &mut store, "malloc")
             .or_else(|| typed(&instance, &mut store, "proxy_on_memory_allocate"));
@@ -359,6 +360,7 @@ impl VmState {
     pub(crate) fn new(host: &Arc<Host>, abi: AbiVersion, config: VmConfig) -> Self {
         Self {
             host: Arc::clone(host),
+            _lease: VmIdLease::new(host, &config.vm_id),
             limiter: GrowthLimiter::new(&config.limits),
             metrics: DefinedMetrics::new(config.limits.metrics),
             config,
@@ -423,6 +425,17 @@ impl VmState {
 #[expect(clippy::needless_pass_by_value, reason = "the last use of each")]
 fn wake(host: Rc<dyn StreamHost>) {
     host.wake();
+}
+
+/// A guest dies here in its `start` section; anything else is a limit of the VM or of the machine.
+fn instantiation_error(state: &VmState, error: &wasmtime::Error) -> StartError {
+    let is_guest = error.is::<wasmtime::Trap>() || error.is::<wasmtime::WasmBacktrace>();
+    if is_guest {
+        return StartError::Failed(describe(state, "start", error));
+    }
+    let refused = state.limiter.refused;
+    let reason = refused.map_or_else(|| one_line(error), |refused| refused.to_string());
+    StartError::Instantiate { reason: reason.into() }
 }
 
 /// An error and its causes in one line.

@@ -7,6 +7,7 @@ use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
 use crate::memory;
+use crate::shared_data::Quota;
 use crate::vm::{Running, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
@@ -49,5 +50,6 @@ fn set(
     }
     let value = Bytes::copy_from_slice(value);
     let data = state.host.shared_data();
-    Ok(data.set(&state.config.vm_id, key, value, cas, limits.shared_data_keys)?)
+    let quota = Quota { keys: limits.shared_data_keys, bytes: limits.shared_data_bytes };
+    Ok(data.set(&state.config.vm_id, key, value, cas, quota)?)
 }

@@ -7,7 +7,7 @@ use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
 use crate::memory;
-use crate::vm::{Running, VmState};
+use crate::vm::{Running, VmConfig, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcalls! { linker, "env", Running::Callback;
@@ -27,7 +27,11 @@ fn register(
 ) -> Result<(), HostError> {
     let consumer = cx.state().services().and_then(|(_, services)| services.queue_consumer());
     let (name, state) = cx.read(name_ptr, name_len)?;
-    let token = state.host.shared_queues().register(&state.config.vm_id, name, consumer);
+    let VmConfig { vm_id, limits, .. } = &state.config;
+    if name.len() > limits.shared_data_entry_bytes {
+        return Err(Status::InternalFailure.into());
+    }
+    let token = state.host.shared_queues().register(vm_id, name, consumer, limits.queues)?;
     Ok(cx.write_u32(token_out, token)?)
 }
 
@@ -53,11 +57,13 @@ fn resolve(
 
 fn enqueue(cx: &mut Cx<'_>, token: u32, ptr: u32, len: u32) -> Result<(), HostError> {
     let (item, state) = cx.read(ptr, len)?;
-    if item.len() > state.config.limits.shared_data_entry_bytes {
+    let limits = &state.config.limits;
+    if item.len() > limits.shared_data_entry_bytes {
         return Err(Status::InternalFailure.into());
     }
     let item = Bytes::copy_from_slice(item);
-    Ok(state.host.shared_queues().enqueue(token, item, state.config.limits.queue_items)?)
+    let queues = state.host.shared_queues();
+    Ok(queues.enqueue(token, item, limits.queue_items, limits.queue_bytes)?)
 }
 
 fn dequeue(cx: &mut Cx<'_>, token: u32, ptr_out: u32, len_out: u32) -> Result<(), HostError> {
