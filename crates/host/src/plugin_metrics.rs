@@ -2,7 +2,7 @@
 //!
 //! Source: Envoy: an id carries its type in the low two bits, and storage is by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,9 @@ pub const BUCKETS: [u64; 18] = [
     1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
     1_800_000, 3_600_000,
 ];
+
+/// Longest name of a metric, in bytes. Source: ours; names live as long as the process.
+const MAX_NAME_BYTES: usize = 4096;
 
 /// All metrics of a process by name.
 #[derive(Debug, Default)]
@@ -53,6 +56,7 @@ struct Histogram {
 #[derive(Debug)]
 pub(crate) struct DefinedMetrics {
     by_type: [Vec<Arc<Metric>>; 3],
+    ids: HashMap<(String, MetricType), u32>,
     max: usize,
 }
 
@@ -101,29 +105,39 @@ impl Metric {
 
 impl DefinedMetrics {
     pub(crate) fn new(max: usize) -> Self {
-        Self { by_type: [Vec::new(), Vec::new(), Vec::new()], max }
+        Self { by_type: [Vec::new(), Vec::new(), Vec::new()], ids: HashMap::new(), max }
     }
 
-    /// Defines a metric and returns its id.
+    /// Defines a metric and returns its id; the same one if it was defined before, so that a plugin
+    /// that defines its metrics with every request does not run into the limit.
     ///
     /// # Errors
-    /// [`Status::InternalFailure`] at the limit of metrics per VM.
+    /// [`Status::InternalFailure`] at the limit of metrics per VM, [`Status::BadArgument`] for a
+    /// name longer than [`MAX_NAME_BYTES`].
     pub(crate) fn define(
         &mut self,
         store: &MetricStore,
         name: String,
         metric_type: MetricType,
     ) -> Result<u32, Status> {
-        let defined: usize = self.by_type.iter().map(Vec::len).sum();
-        if defined >= self.max {
+        if name.len() > MAX_NAME_BYTES {
+            return Err(Status::BadArgument);
+        }
+        let key = (name, metric_type);
+        if let Some(id) = self.ids.get(&key) {
+            return Ok(*id);
+        }
+        if self.ids.len() >= self.max {
             return Err(Status::InternalFailure);
         }
         let type_bits = metric_type as u32;
         let index = usize::try_from(type_bits).map_err(|_| Status::BadArgument)?;
         let metrics = self.by_type.get_mut(index).ok_or(Status::BadArgument)?;
-        metrics.push(store.define(name, metric_type));
+        metrics.push(store.define(key.0.clone(), metric_type));
         let number = u32::try_from(metrics.len()).map_err(|_| Status::InternalFailure)?;
-        Ok((number << 2) | type_bits)
+        let id = (number << 2) | type_bits;
+        self.ids.insert(key, id);
+        Ok(id)
     }
 
     /// Adds to a counter or a gauge.
@@ -197,13 +211,13 @@ mod tests {
         let (mut a, mut b) = (DefinedMetrics::new(10), DefinedMetrics::new(10));
         let define = |vm: &mut DefinedMetrics, ty| vm.define(&store, "n".into(), ty).unwrap();
         assert_eq!(define(&mut a, MetricType::Counter), 4);
-        assert_eq!(define(&mut a, MetricType::Counter), 8);
+        assert_eq!(define(&mut a, MetricType::Counter), 4);
         assert_eq!(define(&mut a, MetricType::Gauge), 5);
         assert_eq!(define(&mut a, MetricType::Histogram), 6);
         assert_eq!(define(&mut b, MetricType::Counter), 4);
         a.increment(4, 2).unwrap();
         b.record(4, 3).unwrap();
-        assert_eq!(a.get(8), Ok(5));
+        assert_eq!(a.get(4), Ok(5));
     }
 
     #[test]
@@ -224,6 +238,9 @@ mod tests {
         assert_eq!(vm.get(gauge), Ok(u64::MAX));
         let more = vm.define(&store, "x".into(), MetricType::Counter);
         assert_eq!(more, Err(Status::InternalFailure));
+        assert_eq!(vm.define(&store, "c".into(), MetricType::Counter), Ok(counter));
+        let long = vm.define(&store, "x".repeat(4097), MetricType::Counter);
+        assert_eq!(long, Err(Status::BadArgument));
     }
 
     #[test]
