@@ -28,18 +28,13 @@ impl CompiledModule {
     /// [`LoadError`], by the first rule that the module breaks; all unknown imports at once.
     pub fn compile(host: &Arc<Host>, bytes: &[u8]) -> Result<Self, LoadError> {
         let module =
-            Module::from_binary(&host.engine().inner, bytes).map_err(LoadError::Compile)?;
-        Self::from_module(host, &module)
-    }
-
-    /// Compiles a module given as WebAssembly text, for tests.
-    ///
-    /// # Errors
-    /// As [`CompiledModule::compile`].
-    #[cfg(feature = "wat")]
-    pub fn compile_text(host: &Arc<Host>, text: &str) -> Result<Self, LoadError> {
-        let module = Module::new(&host.engine().inner, text).map_err(LoadError::Compile)?;
-        Self::from_module(host, &module)
+            &Module::from_binary(&host.engine().inner, bytes).map_err(LoadError::Compile)?;
+        let abi_version = abi_version(module)?;
+        check_signatures(module)?;
+        check_allocator(module)?;
+        let linker = hostcalls::linker_for(host, module, abi_version)?;
+        let instance_pre = linker.instantiate_pre(module).map_err(LoadError::Compile)?;
+        Ok(Self { instance_pre, abi_version })
     }
 
     /// The ABI version that the module declares.
@@ -49,15 +44,6 @@ impl CompiledModule {
 
     pub(crate) fn instance_pre(&self) -> &InstancePre<VmState> {
         &self.instance_pre
-    }
-
-    fn from_module(host: &Arc<Host>, module: &Module) -> Result<Self, LoadError> {
-        let abi_version = abi_version(module)?;
-        check_signatures(module)?;
-        check_allocator(module)?;
-        let linker = hostcalls::linker_for(host, module, abi_version)?;
-        let instance_pre = linker.instantiate_pre(module).map_err(LoadError::Compile)?;
-        Ok(Self { instance_pre, abi_version })
     }
 }
 
