@@ -29,39 +29,46 @@ const NOTDIR: u32 = 20;
 const NOENT: u32 = 44;
 const NOTSUP: u32 = 58;
 
-/// Functions that only answer a number. What is missing here and above answers [`NOSYS`].
-const ANSWERS: &[(&str, u32)] = &[
-    ("fd_seek", SUCCESS),
-    ("fd_close", SUCCESS),
-    ("fd_advise", SUCCESS),
-    ("sched_yield", SUCCESS),
-    ("fd_filestat_get", BADF),
-    ("fd_prestat_get", BADF),
-    ("fd_readdir", NOTDIR),
-    ("path_open", NOENT),
-    ("path_filestat_get", NOTSUP),
-    ("path_filestat_set_times", NOTSUP),
-    ("path_create_directory", NOTSUP),
-    ("path_link", NOTSUP),
-    ("path_readlink", NOTSUP),
-    ("path_remove_directory", NOTSUP),
-    ("path_rename", NOTSUP),
-    ("path_symlink", NOTSUP),
-    ("path_unlink_file", NOTSUP),
-    ("sock_accept", NOTSUP),
-    ("sock_recv", NOTSUP),
-    ("sock_send", NOTSUP),
-    ("sock_shutdown", NOTSUP),
-];
+/// A function that only answers a number.
+struct Answer {
+    name: &'static str,
+    /// If its first parameter is standard output or error.
+    standard: u32,
+    otherwise: u32,
+    /// Parameters that point to a number, which becomes 0.
+    zeroed: &'static [usize],
+}
 
-/// Functions that answer success for standard output and error, and [`BADF`] for any other file.
-const STANDARD_STREAMS_ONLY: &[&str] = &[
-    "fd_fdstat_set_rights",
-    "fd_allocate",
-    "fd_datasync",
-    "fd_sync",
-    "fd_filestat_set_size",
-    "fd_filestat_set_times",
+/// What is missing here and is not defined above answers [`NOSYS`].
+const ANSWERS: &[Answer] = &[
+    Answer::always("fd_seek", SUCCESS),
+    Answer::always("fd_close", SUCCESS),
+    Answer::always("fd_advise", SUCCESS),
+    Answer::always("sched_yield", SUCCESS),
+    Answer::always("fd_filestat_get", BADF),
+    Answer::always("fd_prestat_get", BADF),
+    Answer::always("fd_readdir", NOTDIR).zeroing(&[4]),
+    Answer::for_files("fd_renumber", NOTSUP),
+    Answer::for_files("fd_fdstat_set_rights", SUCCESS),
+    Answer::for_files("fd_allocate", SUCCESS),
+    Answer::for_files("fd_datasync", SUCCESS),
+    Answer::for_files("fd_sync", SUCCESS),
+    Answer::for_files("fd_filestat_set_size", SUCCESS),
+    Answer::for_files("fd_filestat_set_times", SUCCESS),
+    Answer::always("path_open", NOENT),
+    Answer::always("path_filestat_get", NOTSUP),
+    Answer::always("path_filestat_set_times", NOTSUP),
+    Answer::always("path_create_directory", NOTSUP),
+    Answer::always("path_link", NOTSUP),
+    Answer::always("path_readlink", NOTSUP).zeroing(&[5]),
+    Answer::always("path_remove_directory", NOTSUP),
+    Answer::always("path_rename", NOTSUP),
+    Answer::always("path_symlink", NOTSUP),
+    Answer::always("path_unlink_file", NOTSUP),
+    Answer::always("sock_accept", NOTSUP).zeroing(&[2]),
+    Answer::always("sock_recv", NOTSUP).zeroing(&[4]),
+    Answer::always("sock_send", NOTSUP).zeroing(&[4]),
+    Answer::always("sock_shutdown", NOTSUP),
 ];
 
 /// Wraps functions of `i32` parameters whose result is an error number.
@@ -138,29 +145,50 @@ pub(super) fn define_remaining(
         if is_defined(import.name()) || !returns_errno(&declared) {
             continue;
         }
-        let answer = ANSWERS.iter().find(|(name, _)| *name == import.name());
-        let for_standard_streams = STANDARD_STREAMS_ONLY.contains(&import.name());
-        let answer = match (answer, import.name()) {
-            (Some((_, answer)), _) => *answer,
-            (None, "fd_renumber") => NOTSUP,
-            (None, _) => NOSYS,
-        };
+        let answer = ANSWERS.iter().find(|answer| answer.name == import.name());
         linker.allow_shadowing(true);
-        linker.func_new(import.module(), import.name(), declared, move |_, params, results| {
-            let fd = params.first().and_then(Val::i32);
-            let errno = match fd {
-                Some(1 | 2) if for_standard_streams => SUCCESS,
-                _ if for_standard_streams => BADF,
-                _ => answer,
-            };
-            if let Some(result) = results.first_mut() {
-                *result = Val::I32(errno.cast_signed());
-            }
-            Ok(())
-        })?;
+        linker.func_new(
+            import.module(),
+            import.name(),
+            declared,
+            move |caller, params, results| {
+                let errno = answer.map_or(NOSYS, |answer| answer.give(&mut Cx { caller }, params));
+                if let Some(result) = results.first_mut() {
+                    *result = Val::I32(errno.cast_signed());
+                }
+                Ok(())
+            },
+        )?;
     }
     linker.allow_shadowing(false);
     Ok(())
+}
+
+// === impl Answer ===
+
+impl Answer {
+    const fn always(name: &'static str, errno: u32) -> Self {
+        Self { name, standard: errno, otherwise: errno, zeroed: &[] }
+    }
+
+    /// Answers this for standard output and error; no other file is open.
+    const fn for_files(name: &'static str, errno: u32) -> Self {
+        Self { name, standard: errno, otherwise: BADF, zeroed: &[] }
+    }
+
+    const fn zeroing(self, params: &'static [usize]) -> Self {
+        Self { zeroed: params, ..self }
+    }
+
+    fn give(&self, cx: &mut Cx<'_>, params: &[Val]) -> u32 {
+        let param = |at: usize| params.get(at).and_then(Val::i32).map(i32::cast_unsigned);
+        for out in self.zeroed.iter().filter_map(|at| param(*at)) {
+            if cx.write_u32(out, 0).is_err() {
+                return FAULT;
+            }
+        }
+        if matches!(param(0), Some(1 | 2)) { self.standard } else { self.otherwise }
+    }
 }
 
 fn is_defined(name: &str) -> bool {
