@@ -60,7 +60,7 @@ pub(crate) struct StreamContext {
     pub(crate) root: u32,
     pub(crate) host: Rc<dyn StreamHost>,
     pub(crate) is_created: bool,
-    /// The maps can be read, not written: the log phase.
+    /// The maps can be read, not written, and an absent one is merely not found: the log phase.
     pub(crate) is_read_only: bool,
     /// `proxy_continue_*` was called: Envoy drops the request's pointers at once.
     pub(crate) is_request_hidden: bool,

@@ -75,6 +75,9 @@ pub enum StartError {
         /// What the engine says.
         reason: Arc<str>,
     },
+    /// The VM holds as many contexts as it may.
+    #[error("the VM has no room for another context")]
+    NoContext,
     /// `proxy_on_vm_start` returned false.
     #[error("`proxy_on_vm_start` refused to start")]
     VmStartRefused,
@@ -89,7 +92,7 @@ pub enum StartError {
 /// Why a VM died. It never runs again.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Name of the plugin whose callback ran.
+    /// Name of the plugin whose callback ran; empty if the module's own start code did.
     pub plugin: Arc<str>,
     /// The export that was called.
     pub callback: &'static str,
@@ -175,7 +178,11 @@ fn import_hint(names: &[String]) -> Option<String> {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "plugin `{}` failed in `{}`: {}", self.plugin, self.callback, self.reason)
+        match &*self.plugin {
+            "" => f.write_str("the module")?,
+            plugin => write!(f, "plugin `{plugin}`")?,
+        }
+        write!(f, " failed in `{}`: {}", self.callback, self.reason)
     }
 }
 

@@ -162,9 +162,16 @@ impl<'a> Cx<'a> {
     /// Guest memory and state side by side.
     ///
     /// # Errors
-    /// [`Status::InvalidMemoryAccess`] while the module has no memory yet (its `start` section).
+    /// [`Status::InvalidMemoryAccess`] if the module exports no memory, which loading rules out.
     pub(crate) fn parts(&mut self) -> Result<(&mut [u8], &mut VmState), Status> {
-        let memory = self.caller.data().memory.ok_or(Status::InvalidMemoryAccess)?;
+        let memory = match self.caller.data().memory {
+            Some(memory) => memory,
+            // The module's `start` section runs before the instance is known.
+            None => match self.caller.get_export("memory") {
+                Some(Extern::Memory(memory)) => memory,
+                _ => return Err(Status::InvalidMemoryAccess),
+            },
+        };
         Ok(memory.data_and_store_mut(&mut self.caller))
     }
 
@@ -209,6 +216,8 @@ impl<'a> Cx<'a> {
         if len > 0 {
             fill(state, memory::slice_mut(memory, ptr, len)?);
         }
+        // Both places are looked at before either is written: a failed call touches nothing.
+        memory::read_u32(memory, len_out)?;
         memory::write_u32(memory, ptr_out, ptr)?;
         memory::write_u32(memory, len_out, len_u32)?;
         Ok(())

@@ -107,7 +107,7 @@ impl Plugin {
         };
         let root = vm
             .insert_context(Context::Root(Box::new(root)))
-            .ok_or_else(|| StartError::Instantiate { reason: "no context is free".into() })?;
+            .ok_or_else(|| vm.failure().map_or(StartError::NoContext, StartError::Failed))?;
         vm.with_state(|state| state.services.push((root, services)));
         let plugin = Self { vm: vm.clone(), root };
         let started = plugin.run_start();

@@ -234,10 +234,13 @@ impl HttpStream {
             // The response is out; a failure is counted and logged by the VM.
             let _ = self.vm.call_optional(self.id, "proxy_on_log", callback, self.id);
         }
-        let lent = self.with(|context| LogFields {
-            request_headers: context.request_headers.take(),
-            response_headers: context.response_headers.take(),
-            response_trailers: context.response_trailers.take(),
+        let lent = self.with(|context| {
+            context.is_read_only = false;
+            LogFields {
+                request_headers: context.request_headers.take(),
+                response_headers: context.response_headers.take(),
+                response_trailers: context.response_trailers.take(),
+            }
         });
         lent.unwrap_or_default()
     }

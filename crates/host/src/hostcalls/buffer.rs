@@ -33,7 +33,8 @@ fn shown(state: &VmState, buffer: BufferType) -> Result<Shown<'_>, Status> {
     let current_root = || state.contexts.root(state.current);
     Ok(match buffer {
         BufferType::HttpRequestBody => {
-            let body = state.stream().and_then(|stream| stream.request_body.as_ref());
+            let stream = state.stream().filter(|stream| !stream.is_request_hidden);
+            let body = stream.and_then(|stream| stream.request_body.as_ref());
             body.map_or(Shown::Bytes(&[]), Shown::Body)
         }
         BufferType::HttpResponseBody => {
@@ -49,10 +50,10 @@ fn shown(state: &VmState, buffer: BufferType) -> Result<Shown<'_>, Status> {
             let root = state.configuring.and_then(|root| state.contexts.root(root));
             Shown::Bytes(&root.ok_or(Status::NotFound)?.configuration)
         }
-        BufferType::DownstreamData | BufferType::UpstreamData | BufferType::GrpcReceiveBuffer => {
-            Shown::Bytes(&[])
-        }
-        BufferType::CallData => return Err(Status::NotFound),
+        BufferType::DownstreamData
+        | BufferType::UpstreamData
+        | BufferType::GrpcReceiveBuffer
+        | BufferType::CallData => Shown::Bytes(&[]),
     })
 }
 
@@ -110,20 +111,25 @@ fn set(
 ) -> Result<(), HostError> {
     let buffer = BufferType::try_from(buffer)?;
     let (data, state) = cx.read(ptr, data_len)?;
-    if buffer == BufferType::HttpCallResponseBody && shown(state, buffer).is_err() {
-        return Err(Status::NotFound.into());
-    }
+    // What is not there now is not found, what is there but fixed is a bad argument.
+    shown(state, buffer)?;
+    let max = state.config.limits.memory_bytes;
     let stream = state.stream_mut().filter(|stream| !stream.is_read_only);
     let stream = stream.ok_or(Status::BadArgument)?;
     let body = match buffer {
+        BufferType::HttpRequestBody if stream.is_request_hidden => None,
         BufferType::HttpRequestBody => stream.request_body.as_mut(),
         BufferType::HttpResponseBody => stream.response_body.as_mut(),
         _ => None,
     };
     let start = usize::try_from(start).unwrap_or(usize::MAX);
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    let data = Bytes::copy_from_slice(data);
-    Ok(body.ok_or(Status::BadArgument)?.set_range(start, len, data)?)
+    let body = body.ok_or(Status::BadArgument)?;
+    // Called in a loop, it would otherwise let the host hold far more than the guest may.
+    if body.len().saturating_add(data.len()) > max {
+        return Err(Status::InternalFailure.into());
+    }
+    Ok(body.set_range(start, len, Bytes::copy_from_slice(data))?)
 }
 
 /// ABI 0.1.0: the plugin's configuration while it is configured, else the VM's.

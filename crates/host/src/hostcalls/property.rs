@@ -39,6 +39,9 @@ fn get(
     }
     let value = {
         let segments: Path<'_> = path.split(|byte| *byte == 0).collect();
+        if segments.iter().any(|segment| segment.is_empty()) {
+            return Err(Status::NotFound.into());
+        }
         lookup(state, &segments).ok_or(Status::NotFound)?
     };
     let bytes = value.to_bytes().ok_or(Status::SerializationFailure)?;
@@ -55,7 +58,7 @@ fn set(
     let (memory, state) = cx.parts()?;
     let path = memory::read(memory, path_ptr, path_len)?;
     let value = memory::read(memory, value_ptr, value_len)?;
-    let stream = state.stream().filter(|stream| !stream.is_read_only).ok_or(Status::NotFound)?;
+    let stream = state.stream().ok_or(Status::NotFound)?;
     if path_len.saturating_add(value_len) > MAX_BYTES {
         return Err(Status::BadArgument.into());
     }
