@@ -2,7 +2,7 @@
 //!
 //! Source: Proxy-Wasm 0.1.0 to 0.2.1, "Callbacks"; an absent export is a no-op.
 
-use wasmtime::{ExternType, Instance, Module, TypedFunc, ValType};
+use wasmtime::{ExternType, FuncType, Instance, Module, TypedFunc, ValType};
 
 use crate::error::LoadError;
 use crate::vm::VmState;
@@ -122,7 +122,7 @@ pub(crate) fn check_signatures(module: &Module) -> Result<(), LoadError> {
             let wanted = shapes.iter().map(|(params, results)| shape_text(*params, *results));
             return Err(LoadError::ExportType {
                 name: export.name().to_owned(),
-                declared: function.to_string(),
+                declared: signature_text(&function),
                 wanted: wanted.collect::<Vec<_>>().join(" or "),
             });
         }
@@ -146,6 +146,18 @@ fn headers(instance: &Instance, store: &mut Store, name: &str) -> Option<Headers
     typed(instance, store, name)
         .map(HeadersCallback::WithEnd)
         .or_else(|| typed(instance, store, name).map(HeadersCallback::WithoutEnd))
+}
+
+/// A signature as error texts show it, such as `(i32, i64) -> i32`.
+pub(crate) fn signature_text(ty: &FuncType) -> String {
+    let list = |types: &mut dyn Iterator<Item = ValType>| {
+        types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let results = match ty.results().len() {
+        1 => list(&mut ty.results()),
+        _ => format!("({})", list(&mut ty.results())),
+    };
+    format!("({}) -> {results}", list(&mut ty.params()))
 }
 
 fn shape_text(params: usize, results: usize) -> String {

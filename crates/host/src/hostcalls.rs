@@ -27,6 +27,7 @@ use std::sync::Arc;
 use wasmtime::{Caller, Extern, ExternType, Linker, Module, Store};
 
 use crate::abi::{AbiVersion, Status};
+use crate::callbacks::signature_text;
 use crate::error::{FailureKind, HostError, LoadError};
 use crate::host::Host;
 use crate::memory;
@@ -110,8 +111,8 @@ fn check_imports(
         if !declared.matches(&offered) {
             return Err(LoadError::ImportType {
                 name,
-                declared: declared.to_string(),
-                offered: offered.to_string(),
+                declared: signature_text(&declared),
+                offered: signature_text(&offered),
             });
         }
     }

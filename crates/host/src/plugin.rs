@@ -192,8 +192,11 @@ impl Plugin {
         result.map(|_| ())
     }
 
-    /// Ends the plugin: done, and delete as soon as it is ready for it.
+    /// Ends the plugin, once: done, and delete as soon as it is ready for it.
     pub fn shut_down(&self) {
+        if self.vm.with_root(self.root, |root| root.is_pending_done) != Some(false) {
+            return;
+        }
         let callback = self.vm.callbacks().on_done.as_ref();
         match self.vm.call_optional(self.root, "proxy_on_done", callback, self.root) {
             Ok(Some(0)) => {
@@ -204,13 +207,13 @@ impl Plugin {
         }
     }
 
-    /// Whether the plugin called `proxy_done` after it had asked for more time; then it is deleted.
+    /// Whether the plugin is gone; deletes it if it asked for more time and then called `proxy_done`.
     pub fn delete_if_done(&self) -> bool {
-        let is_done = self.vm.with_root(self.root, |root| root.is_done).unwrap_or(true);
-        if is_done {
+        let is_done = self.vm.with_root(self.root, |root| root.is_done);
+        if is_done == Some(true) {
             self.delete();
         }
-        is_done
+        is_done.unwrap_or(true)
     }
 
     fn run_start(&self) -> Result<(), StartError> {
