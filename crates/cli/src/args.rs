@@ -107,6 +107,10 @@ pub(crate) struct RunArguments {
     /// Port that `match.ports` is compared with; any port matches if it is not given.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,
+    /// Cluster that plugins may call, as NAME=HOST:PORT; may be repeated. Istio's
+    /// `outbound|PORT||HOST` finds the one with that host and port.
+    #[arg(long = "cluster", value_name = "NAME=HOST:PORT", value_parser = parse_cluster)]
+    pub(crate) clusters: Vec<(String, UpstreamAddress)>,
     /// Number of worker threads [default: number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
@@ -153,14 +157,32 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
+    match text.split_once('=') {
+        Some((name, address)) if !name.is_empty() => {
+            let address = address.parse::<UpstreamAddress>().map_err(|error| error.to_string())?;
+            Ok((name.to_owned(), address))
+        }
+        _ => Err(format!("`{text}` is not of the form NAME=HOST:PORT")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Arguments, parse_label};
+    use super::{Arguments, parse_cluster, parse_label};
     use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn clusters_have_a_name_and_an_address() {
+        let (name, address) = parse_cluster("auth=127.0.0.1:9000").unwrap();
+        assert_eq!((name.as_str(), address.port()), ("auth", 9000));
+        assert!(parse_cluster("127.0.0.1:9000").is_err());
+        assert!(parse_cluster("auth=9000").is_err());
     }
 
     #[test]

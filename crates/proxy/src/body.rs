@@ -141,6 +141,18 @@ impl LeasedBody {
     }
 }
 
+impl Body for LeasedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.get_mut().poll_next(cx)
+    }
+}
+
 // === impl UpstreamBody ===
 
 impl Body for UpstreamBody {

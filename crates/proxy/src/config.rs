@@ -1,5 +1,6 @@
 //! What an operator decides about the proxy itself, resolved.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub struct ProxyConfig {
     pub admin: Option<SocketAddr>,
     /// Where requests go.
     pub upstream: UpstreamAddress,
+    /// Clusters that plugins may call, by name.
+    ///
+    /// `outbound|PORT|SUBSET|HOST`, as Istio names them, finds the one with that host and port.
+    pub clusters: BTreeMap<String, UpstreamAddress>,
     /// Number of worker threads, at least 1.
     pub workers: usize,
     /// Value of the `server` response header. Default: `wasmplug`.
@@ -55,6 +60,7 @@ impl ProxyConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: None,
             upstream,
+            clusters: BTreeMap::new(),
             workers: 1,
             server_name: HeaderValue::from_static("wasmplug"),
             limits: ProxyLimits::default(),

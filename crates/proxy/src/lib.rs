@@ -14,6 +14,7 @@ mod admin;
 mod attributes;
 mod body;
 mod builder;
+mod callout;
 mod chain;
 mod config;
 mod connection;

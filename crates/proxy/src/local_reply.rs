@@ -55,6 +55,17 @@ pub(crate) fn message(reply: LocalReply, cx: ReplyContext) -> (Fields, BodyBuffe
 
 /// The answer when the upstream cannot be asked or does not answer. Source: Envoy's texts.
 pub(crate) fn upstream_failure(error: &UpstreamError) -> LocalReply {
+    let details = match error {
+        UpstreamError::Request(_) => {
+            "upstream_reset_before_response_started{connection_termination}"
+        }
+        _ => "upstream_reset_before_response_started{remote_connection_failure}",
+    };
+    plain(503, upstream_failure_text(error), details)
+}
+
+/// What the client, or a plugin that made a call, reads about it.
+pub(crate) fn upstream_failure_text(error: &UpstreamError) -> String {
     let reason = match error {
         UpstreamError::Connect { source, .. } => format!(
             "remote connection failure, transport failure reason: delayed connect error: {}",
@@ -63,16 +74,7 @@ pub(crate) fn upstream_failure(error: &UpstreamError) -> LocalReply {
         UpstreamError::ConnectTimeout { .. } => "connection timeout".to_owned(),
         UpstreamError::Request(_) => "connection termination".to_owned(),
     };
-    let details = match error {
-        UpstreamError::Request(_) => {
-            "upstream_reset_before_response_started{connection_termination}"
-        }
-        _ => "upstream_reset_before_response_started{remote_connection_failure}",
-    };
-    let body = format!(
-        "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
-    );
-    plain(503, body, details)
+    format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}")
 }
 
 /// A request that cannot be forwarded, because a plugin broke it.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use wasmplug_host::Host;
 
+use crate::callout::Clusters;
 use crate::config::ProxyConfig;
 use crate::connection;
 use crate::filters::AnyFactory;
@@ -42,6 +43,7 @@ pub(crate) struct Worker {
     config: Arc<ProxyConfig>,
     host: Arc<Host>,
     pool: Rc<Pool>,
+    clusters: Rc<Clusters>,
     vms: Rc<VmTable>,
     chain: RefCell<Rc<WorkerChain>>,
     metrics: Arc<WorkerMetrics>,
@@ -61,16 +63,13 @@ impl WorkerSeed {
     pub(crate) fn run(self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let limits = &self.config.limits;
-        let pool = Pool::new(
-            self.config.upstream.clone(),
-            limits.connect_timeout,
-            limits.idle_upstream_connections,
-            limits.headers,
-        );
+        let pool = Pool::new(self.config.upstream.clone(), limits);
+        let clusters = Rc::new(Clusters::new(&self.config.clusters, limits));
         let worker = Rc::new(Worker {
             config: self.config,
             host: self.host,
             pool,
+            clusters,
             vms: Rc::default(),
             chain: RefCell::default(),
             metrics: self.metrics,
@@ -156,7 +155,7 @@ impl Worker {
                 });
                 let start = || {
                     let (host, vms) = (Arc::clone(&self.host), Rc::clone(&self.vms));
-                    WasmFactory::start(Arc::clone(spec), host, vms)
+                    WasmFactory::start(Arc::clone(spec), host, vms, Rc::clone(&self.clusters))
                 };
                 AnyFactory::Wasm(same.unwrap_or_else(start))
             }

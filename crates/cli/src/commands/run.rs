@@ -94,6 +94,7 @@ fn proxy_config(arguments: &RunArguments, environment: &Environment) -> ProxyCon
     ProxyConfig {
         listen: arguments.listen,
         admin: Some(arguments.admin),
+        clusters: arguments.clusters.iter().cloned().collect(),
         workers: arguments.workers.map_or(environment.cores, usize::from),
         server_name: arguments.server_name.clone(),
         ..ProxyConfig::new(arguments.upstream.clone())

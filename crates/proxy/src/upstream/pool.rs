@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::UpstreamAddress;
 use crate::body::UpstreamBody;
+use crate::config::ProxyLimits;
 
 /// Connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -57,13 +58,18 @@ pub(crate) enum UpstreamError {
 // === impl Pool ===
 
 impl Pool {
-    pub(crate) fn new(
-        address: UpstreamAddress,
-        connect_timeout: Duration,
-        max_idle: usize,
-        max_headers: usize,
-    ) -> Rc<Self> {
-        Rc::new(Self { address, connect_timeout, max_idle, max_headers, idle: RefCell::default() })
+    pub(crate) fn new(address: UpstreamAddress, limits: &ProxyLimits) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            connect_timeout: limits.connect_timeout,
+            max_idle: limits.idle_upstream_connections,
+            max_headers: limits.headers,
+            idle: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn address(&self) -> &UpstreamAddress {
+        &self.address
     }
 
     /// Sends a request over an idle connection or a new one.

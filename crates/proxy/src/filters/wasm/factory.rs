@@ -15,6 +15,7 @@ use wasmplug_host::{
 use super::WasmFilter;
 use super::services::WorkerServices;
 use crate::attributes::StreamShared;
+use crate::callout::Clusters;
 use crate::snapshot::{PluginSpec, VmKey};
 
 /// Wait after the first start that led nowhere; doubled each time. Source: ours.
@@ -39,6 +40,8 @@ pub(crate) struct WasmFactory {
     services: Rc<WorkerServices>,
     plugin: RefCell<Option<Plugin>>,
     back_off: Cell<BackOff>,
+    /// Counts starts: an answer to a call of an earlier one is dropped.
+    generation: Cell<u64>,
 }
 
 /// When the next start may be tried.
@@ -72,14 +75,20 @@ impl VmTable {
 impl WasmFactory {
     /// Starts the plugin. A failure is kept for the streams to come, not returned: the same
     /// plugin has already started elsewhere, and the fail strategy decides.
-    pub(crate) fn start(spec: Arc<PluginSpec>, host: Arc<Host>, vms: Rc<VmTable>) -> Rc<Self> {
+    pub(crate) fn start(
+        spec: Arc<PluginSpec>,
+        host: Arc<Host>,
+        vms: Rc<VmTable>,
+        clusters: Rc<Clusters>,
+    ) -> Rc<Self> {
         let factory = Rc::new_cyclic(|weak: &Weak<Self>| Self {
-            services: Rc::new(WorkerServices::new(weak.clone(), Arc::clone(&spec))),
+            services: Rc::new(WorkerServices::new(weak.clone(), Arc::clone(&spec), clusters)),
             spec,
             host,
             vms,
             plugin: RefCell::new(None),
             back_off: Cell::default(),
+            generation: Cell::new(0),
         });
         factory.restart();
         factory
@@ -105,6 +114,11 @@ impl WasmFactory {
     /// The plugin, if it runs.
     pub(crate) fn plugin(&self) -> Option<Plugin> {
         self.plugin.borrow().as_ref().filter(|plugin| !plugin.vm().is_failed()).cloned()
+    }
+
+    /// Which start this is.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.get()
     }
 
     /// A stream came to its end with the plugin alive.
@@ -145,6 +159,8 @@ impl WasmFactory {
         back_off.not_before = back_off.fruitless.checked_sub(1).map(|failed| now + delay(failed));
         back_off.fruitless = back_off.fruitless.saturating_add(1);
         self.back_off.set(back_off);
+        self.generation.set(self.generation.get().wrapping_add(1));
+        self.services.stop();
         let services = Rc::clone(&self.services) as Rc<dyn wasmplug_host::PluginServices>;
         let started = self
             .vms

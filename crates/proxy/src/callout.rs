@@ -1,0 +1,181 @@
+//! HTTP calls that plugins make, to clusters that the operator named.
+//!
+//! Source: Envoy's `proxy_http_call`; the answers to a timeout and to a failed connection have
+//! Envoy's form, so that plugins find what they look for.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use wasmplug_host::abi::Status;
+use wasmplug_host::{Fields, FieldsKind, HttpCall, HttpCallResponse, Pseudo};
+
+use crate::body::{LeasedBody, UpstreamBody};
+use crate::config::ProxyLimits;
+use crate::local_reply::upstream_failure_text;
+use crate::upstream::{Lease, Pool, UpstreamAddress, UpstreamError};
+
+/// Prefix of Istio's names for what a workload calls: `outbound|PORT|SUBSET|HOST`.
+const OUTBOUND: &str = "outbound";
+
+/// The clusters of one worker, each with its own connections.
+#[derive(Default)]
+pub(crate) struct Clusters {
+    by_name: BTreeMap<String, Rc<Pool>>,
+    /// Most bytes of an answer that are kept for a plugin.
+    buffer_bytes: usize,
+}
+
+/// A call that is ready to be sent.
+pub(crate) struct Callout {
+    pool: Rc<Pool>,
+    request: Request<UpstreamBody>,
+    timeout: Option<Duration>,
+    buffer_bytes: usize,
+}
+
+// === impl Clusters ===
+
+impl Clusters {
+    pub(crate) fn new(addresses: &BTreeMap<String, UpstreamAddress>, limits: &ProxyLimits) -> Self {
+        let pool = |address: &UpstreamAddress| Pool::new(address.clone(), limits);
+        let by_name = addresses.iter().map(|(name, address)| (name.clone(), pool(address)));
+        Self { by_name: by_name.collect(), buffer_bytes: limits.buffer_bytes }
+    }
+
+    /// Names that exist, for a plugin's author who mistyped one.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// Whether a plugin may call this.
+    pub(crate) fn knows(&self, target: &str) -> bool {
+        self.find(target).is_some()
+    }
+
+    /// Makes a call ready.
+    ///
+    /// # Errors
+    /// [`Status::BadArgument`] for an unknown cluster or a head that is not valid.
+    pub(crate) fn prepare(&self, call: HttpCall) -> Result<Callout, Status> {
+        let pool = self.find(&call.target).ok_or(Status::BadArgument)?;
+        let timeout = call.timeout;
+        let request = request(call)?;
+        Ok(Callout { pool: Rc::clone(pool), request, timeout, buffer_bytes: self.buffer_bytes })
+    }
+
+    /// By its name, or as Istio names it, by host and port of a cluster.
+    fn find(&self, target: &str) -> Option<&Rc<Pool>> {
+        if let Some(pool) = self.by_name.get(target) {
+            return Some(pool);
+        }
+        let mut parts = target.split('|');
+        let (direction, port) = (parts.next()?, parts.next()?);
+        let host = parts.nth(1)?;
+        if direction != OUTBOUND || parts.next().is_some() {
+            return None;
+        }
+        let port: u16 = port.parse().ok()?;
+        let is_meant = |pool: &&Rc<Pool>| {
+            pool.address().port() == port && pool.address().host().eq_ignore_ascii_case(host)
+        };
+        self.by_name.get(&format!("{host}:{port}")).or_else(|| self.by_name.values().find(is_meant))
+    }
+}
+
+// === impl Callout ===
+
+impl Callout {
+    /// Sends the call and reads its answer. `None` if it broke off after it had begun.
+    pub(crate) async fn send(self) -> Option<HttpCallResponse> {
+        let Self { pool, request, timeout, buffer_bytes } = self;
+        let exchange = async {
+            match pool.send(request).await {
+                Ok((response, lease)) => read(response, lease, buffer_bytes).await,
+                Err(error) => Some(failed(&error)),
+            }
+        };
+        match timeout {
+            None => exchange.await,
+            Some(timeout) => match tokio::time::timeout(timeout, exchange).await {
+                Ok(answer) => answer,
+                Err(_) => Some(text_answer(504, "upstream request timeout".into())),
+            },
+        }
+    }
+}
+
+/// Puts the head together that goes over the wire.
+fn request(call: HttpCall) -> Result<Request<UpstreamBody>, Status> {
+    let HttpCall { mut headers, body, timeout, .. } = call;
+    let method = headers.take_pseudo(Pseudo::Method).ok_or(Status::BadArgument)?;
+    let path = headers.take_pseudo(Pseudo::Path).ok_or(Status::BadArgument)?;
+    let authority = headers.take_pseudo(Pseudo::Authority).ok_or(Status::BadArgument)?;
+    let mut request = Request::new(match body.len() {
+        0 => UpstreamBody::Empty,
+        _ => UpstreamBody::Full(Some(body.clone())),
+    });
+    *request.method_mut() =
+        Method::from_bytes(method.as_bytes()).map_err(|_| Status::BadArgument)?;
+    *request.uri_mut() = Uri::try_from(path.as_bytes()).map_err(|_| Status::BadArgument)?;
+    let map = request.headers_mut();
+    map.insert(HOST, authority);
+    headers.retain(|name| *name != CONTENT_LENGTH);
+    for (name, value) in headers.into_regular() {
+        map.append(name, value);
+    }
+    if !body.is_empty() {
+        map.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    map.insert(HeaderName::from_static("x-envoy-internal"), HeaderValue::from_static("true"));
+    if let Some(timeout) = timeout {
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let name = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+        map.insert(name, HeaderValue::from(milliseconds));
+    }
+    Ok(request)
+}
+
+/// Reads an answer to its end. `None` if it breaks off or is larger than what is kept.
+async fn read(
+    response: http::Response<Incoming>,
+    lease: Lease,
+    buffer_bytes: usize,
+) -> Option<HttpCallResponse> {
+    let (parts, body) = response.into_parts();
+    let mut headers = Fields::from_header_map(FieldsKind::Response, parts.headers);
+    headers.set_pseudo(Pseudo::Status, HeaderValue::from(parts.status.as_u16()));
+    let mut body = LeasedBody::new(body, lease);
+    let mut bytes = BytesMut::new();
+    let mut trailers = Fields::new(FieldsKind::Trailers);
+    while let Some(frame) = body.frame().await {
+        match frame.ok()?.into_data() {
+            Ok(chunk) if bytes.len().saturating_add(chunk.len()) > buffer_bytes => return None,
+            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Err(frame) => {
+                let map = frame.into_trailers().unwrap_or_default();
+                trailers = Fields::from_header_map(FieldsKind::Trailers, map);
+            }
+        }
+    }
+    Some(HttpCallResponse { headers, body: bytes.freeze(), trailers })
+}
+
+fn failed(error: &UpstreamError) -> HttpCallResponse {
+    text_answer(503, upstream_failure_text(error).into())
+}
+
+/// An answer that the proxy makes in place of the cluster.
+fn text_answer(status: u16, body: Bytes) -> HttpCallResponse {
+    let mut headers = Fields::new(FieldsKind::Response);
+    headers.set_pseudo(Pseudo::Status, HeaderValue::from(status));
+    headers.push(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.push(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    HttpCallResponse { headers, body, trailers: Fields::new(FieldsKind::Trailers) }
+}
