@@ -1,15 +1,15 @@
 //! The only place that prints: data to standard output, talk to standard error.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the only place that prints")]
-
 use std::fmt::Display;
+use std::io::Write;
 
 /// What was asked for.
 pub(crate) fn data(text: impl Display) {
-    println!("{text}");
+    // A reader that has seen enough (`| head`) is no error of ours.
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// What a person may want to know meanwhile.
 pub(crate) fn talk(text: impl Display) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -55,6 +55,7 @@ impl Reconciler {
     /// Plans, builds and applies what the sources say now.
     pub(crate) async fn apply(&mut self, sources: &Sources, proxy: &Proxy) -> Applied {
         let plan = plan(&sources.resources(), &self.workload);
+        warn_unused(&plan);
         let snapshot = self.builder.build(&plan).await;
         let applied = Applied::new(&plan, &snapshot);
         proxy.apply(snapshot).await;
@@ -173,6 +174,23 @@ impl Applied {
         }
         for left in &self.left_out {
             output::talk(format!("  not in the chain: {left}"));
+        }
+    }
+}
+
+/// Says which wishes of a resource are not fulfilled, so that nobody relies on them.
+fn warn_unused(plan: &Plan) {
+    for plugin in plan.plugins() {
+        let unused = [
+            ("verificationKey", plugin.verification_key.is_some(), "the signature is not checked"),
+            (
+                "imagePullSecret",
+                plugin.image_pull_secret.is_some(),
+                "the image is pulled without it",
+            ),
+        ];
+        for (field, _, effect) in unused.into_iter().filter(|(_, is_set, _)| *is_set) {
+            tracing::warn!(plugin.name = %plugin.resource, field, "not supported: {effect}");
         }
     }
 }
