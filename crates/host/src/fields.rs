@@ -83,17 +83,28 @@ impl Fields {
         Self { kind, pseudo: SmallVec::new(), regular: Vec::new() }
     }
 
-    /// Takes over the entries of an `http` map, in its order.
+    /// Takes over the entries of an `http` map, in its order; repeated names that hold a single
+    /// value are joined with a comma, as Envoy does on arrival.
     pub fn from_header_map(kind: FieldsKind, map: HeaderMap) -> Self {
-        let mut regular = Vec::with_capacity(map.len().saturating_add(8));
-        let mut current = None;
+        let mut regular: Vec<(HeaderName, HeaderValue)> =
+            Vec::with_capacity(map.len().saturating_add(8));
         for (name, value) in map {
-            if name.is_some() {
-                current = name;
-            }
-            if let Some(name) = &current {
-                regular.push((name.clone(), value));
-            }
+            // Without a name it is one more value of the entry before.
+            let repeated = if name.is_none() { regular.last_mut() } else { None };
+            let name = match (name, repeated) {
+                (Some(name), _) => name,
+                (None, Some((name, present))) => {
+                    if kind.holds_single_value(name)
+                        && let Ok(joined) = join(present, &value)
+                    {
+                        *present = joined;
+                        continue;
+                    }
+                    name.clone()
+                }
+                (None, None) => continue,
+            };
+            regular.push((name, value));
         }
         Self { kind, pseudo: SmallVec::new(), regular }
     }
