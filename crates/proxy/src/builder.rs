@@ -9,12 +9,12 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use wasmplug_api::{Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedPlugin};
 use wasmplug_host::{
-    CompiledModule, Host, Limits, LoadError, NoServices, Plugin, StartError, VmHandle,
+    CompiledModule, Host, Limits, LoadError, NoServices, Plugin, StartError, VmHandle, VmIdLease,
 };
 use wasmplug_module::{FetchError, ModuleRequest, ModuleStore};
 
 use crate::snapshot::{
-    FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VmKey,
+    FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
 };
 
 /// Builds one snapshot after the other, remembering what was good.
@@ -201,6 +201,7 @@ impl SnapshotBuilder {
             allow_on_headers_stop_iteration: false,
             limits: self.limits.clone(),
             stats: PluginStats::default(),
+            _lease: VmIdLease::new(&self.host, VM_ID),
         }
     }
 }

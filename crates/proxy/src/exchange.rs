@@ -15,7 +15,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
 };
 use hyper::body::{Body, Incoming};
-use wasmplug_host::{Fields, FieldsKind, Pseudo};
+use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
 
 use crate::attributes::{ConnectionInfo, StreamShared, flags};
 use crate::body::{DownstreamBody, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody};
@@ -68,6 +68,7 @@ async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
     let body =
         if body.is_end_stream() { UpstreamBody::Empty } else { UpstreamBody::Straight(body) };
     let begin = tokio::time::Instant::now();
+    let is_grpc = local_reply::is_grpc(parts.headers.get(http::header::CONTENT_TYPE));
     match worker.pool().send(Request::from_parts(parts, body)).await {
         Ok((response, lease)) => {
             let mut response =
@@ -80,13 +81,8 @@ async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
         }
         Err(error) => {
             report_upstream(worker, &error);
-            let cx = local_reply::ReplyContext::default();
-            let (headers, body) = local_reply::message(local_reply::upstream_failure(&error), cx);
-            let mut response = Response::new(DownstreamBody::Full(Some(body.into()), None));
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            *response.headers_mut() = headers.into_header_map();
-            finish_response(worker, response.headers_mut());
-            Ok(response)
+            let cx = local_reply::ReplyContext { is_grpc, ..local_reply::ReplyContext::default() };
+            Ok(own_answer(worker, local_reply::upstream_failure(&error), cx))
         }
     }
 }
@@ -189,7 +185,9 @@ async fn respond(
     let status = headers.take_pseudo(Pseudo::Status);
     let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
     let Some(status) = status.filter(|status| !status.is_informational()) else {
-        return Ok(invalid_response(worker));
+        // A filter removed or broke `:status`.
+        let cx = local_reply::ReplyContext::default();
+        return Ok(own_answer(worker, local_reply::invalid_response(), cx));
     };
     let for_log = stream.wants_log().then(|| {
         let mut kept = headers.clone();
@@ -217,12 +215,17 @@ async fn respond(
     Ok(response)
 }
 
-/// A filter removed or broke `:status`.
-fn invalid_response(worker: &Worker) -> Response<DownstreamBody> {
-    let cx = local_reply::ReplyContext::default();
-    let (headers, body) = local_reply::message(local_reply::invalid_response(), cx);
+/// An answer that no filter sees.
+fn own_answer(
+    worker: &Worker,
+    reply: LocalReply,
+    cx: local_reply::ReplyContext,
+) -> Response<DownstreamBody> {
+    let (mut headers, body) = local_reply::message(reply, cx);
+    let status = headers.take_pseudo(Pseudo::Status);
+    let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
     let mut response = Response::new(DownstreamBody::Full(Some(body.into()), None));
-    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = headers.into_header_map();
     finish_response(worker, response.headers_mut());
     response

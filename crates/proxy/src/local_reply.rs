@@ -77,8 +77,12 @@ pub(crate) fn upstream_failure_text(error: &UpstreamError) -> String {
     format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}")
 }
 
-/// A request that cannot be forwarded, because a plugin broke it.
+/// A request that cannot be forwarded, because a plugin broke it. Source: Envoy.
 pub(crate) fn invalid_request(missing: &str) -> LocalReply {
+    if missing == ":path" {
+        // Without a path no route matches.
+        return plain(404, String::new(), "route_not_found");
+    }
     plain(
         503,
         format!("missing required header: {missing}"),

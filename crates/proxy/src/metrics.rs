@@ -150,7 +150,8 @@ impl ProxyCollector {
             let name = &prometheus_name(&name);
             match value {
                 MetricValue::Counter(value) => {
-                    encode(out, name, help, MetricType::Counter, &[(Vec::new(), value)])?;
+                    // The text form adds `_total` to counters; the plugin's name has to stay.
+                    encode(out, name, help, MetricType::Unknown, &[(Vec::new(), value)])?;
                 }
                 MetricValue::Gauge(value) => {
                     encode(out, name, help, MetricType::Gauge, &[(Vec::new(), value)])?;

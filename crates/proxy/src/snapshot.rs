@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 use wasmplug_api::{Digest, FailStrategy, NamespacedName, PluginPhase};
-use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig};
+use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig, VmIdLease};
 
 /// The filter chain of one configuration.
 #[derive(Debug, Default)]
@@ -101,7 +101,12 @@ pub struct PluginSpec {
     /// What it has been through.
     pub stats: PluginStats,
     pub(crate) vm_key: VmKey,
+    /// What the plugin shares with others outlives its VMs.
+    pub(crate) _lease: VmIdLease,
 }
+
+/// All plugins have this VM id: Istio never sets another, so they share data and queues.
+pub(crate) const VM_ID: &str = "";
 
 /// What makes two plugins share a VM on a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -153,7 +158,7 @@ impl PluginSpec {
     /// What the host wants to know about the VM.
     pub(crate) fn vm_config(&self) -> VmConfig {
         VmConfig {
-            vm_id: String::new(),
+            vm_id: VM_ID.to_owned(),
             configuration: Bytes::new(),
             environment: self.environment.clone(),
             limits: self.limits.clone(),
