@@ -264,6 +264,8 @@ impl VmHandle {
         let state = store.data_mut();
         state.current = context;
         state.effective = 0;
+        // What was refused in an earlier callback is not why this one dies.
+        state.limiter.refused = None;
         store.set_epoch_deadline(deadline);
         let result = enter(&mut store);
         let touched = std::mem::take(&mut store.data_mut().touched);

@@ -126,7 +126,8 @@ fn set(
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     let body = body.ok_or(Status::BadArgument)?;
     // Called in a loop, it would otherwise let the host hold far more than the guest may.
-    if body.len().saturating_add(data.len()) > max {
+    let kept = if start == 0 { body.len().saturating_sub(len) } else { body.len() };
+    if kept.saturating_add(data.len()) > max {
         return Err(Status::InternalFailure.into());
     }
     Ok(body.set_range(start, len, Bytes::copy_from_slice(data))?)
