@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use crate::harness::check;
+use crate::harness::{check, outcome, pairs, patient};
 
 #[test]
 fn a_lookup_gives_the_first_value_whatever_the_case() {
@@ -289,6 +289,21 @@ fn pairs_that_cannot_be_read_clear_the_map() {
             = trailers
         "#]],
     );
+}
+
+#[test]
+fn a_list_of_1024_pairs_is_read_and_one_more_is_not() {
+    for (count, left) in [(1024, 1024), (1025, 0)] {
+        let pairs = pairs(&vec![("a", ""); count]);
+        let guest = format!(
+            "on request_headers:
+               (drop (call $proxy_set_header_map_pairs #request_headers '{pairs}'))"
+        );
+        let outcome = outcome(patient(), &guest, "> request b=1");
+        assert_eq!(outcome.matches(" a=").count(), left, "{count}");
+        assert!(!outcome.contains("b=1\n= "), "{outcome}");
+        assert!(!outcome.ends_with("b=1\n"), "{outcome}");
+    }
 }
 
 #[test]

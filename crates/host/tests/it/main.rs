@@ -2,9 +2,22 @@
 //! WebAssembly text, a script and what must come of it.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+#![expect(clippy::needless_pass_by_value, reason = "`expect![…]` is made where it is passed")]
+#![expect(clippy::needless_raw_string_hashes, reason = "so they are rewritten when asked")]
 
+mod buffers;
+mod calls;
+mod failures;
+mod flow;
+mod foreign;
 mod harness;
 mod header_phases;
 mod headers;
 mod lifecycle;
+mod limits;
 mod loading;
+mod local_replies;
+mod metrics;
+mod properties;
+mod shared_data;
+mod wasi;

@@ -45,7 +45,7 @@ struct RecordingConsumer {
 impl Transcript {
     /// Adds a line.
     pub(crate) fn add(&self, line: impl Into<String>) {
-        self.0.lock().unwrap().push(line.into());
+        self.0.lock().unwrap().push(line.into().trim_end().to_owned());
     }
 
     /// All lines so far, which are removed.

@@ -146,6 +146,21 @@ struct Texts {
     places: Vec<(String, usize, usize)>,
 }
 
+/// A list of pairs as hostcalls take it, in the escapes of WebAssembly text.
+pub(crate) fn pairs(pairs: &[(&str, &str)]) -> String {
+    let numbers = pairs.iter().flat_map(|(name, value)| [name.len(), value.len()]);
+    let numbers = std::iter::once(pairs.len()).chain(numbers);
+    let bytes = numbers.flat_map(|number| u32::try_from(number).unwrap().to_le_bytes());
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "\\{byte:02x}");
+    }
+    for (name, value) in pairs {
+        let _ = write!(text, "{name}\\00{value}\\00");
+    }
+    text
+}
+
 /// The module as bytes.
 pub(crate) fn assemble(guest: &str) -> Vec<u8> {
     let text = module_text(guest);
@@ -155,16 +170,16 @@ pub(crate) fn assemble(guest: &str) -> Vec<u8> {
 fn module_text(guest: &str) -> String {
     let (mut abi, mut allocator, mut memory) = ("0_2_1", ALLOCATOR, MEMORY);
     let (mut imports, mut fields) = (String::new(), String::new());
-    let mut callback = None;
+    let mut end = String::new();
     let mut is_module = false;
     for line in guest.lines() {
         let trimmed = line.trim();
         if let Some(name) = trimmed.strip_prefix("on ").and_then(|rest| rest.strip_suffix(':')) {
-            close(&mut fields, callback.take());
-            callback = Some(open(&mut fields, name, abi));
+            fields.push_str(&end);
+            end = open(&mut fields, name, abi);
             is_module = false;
         } else if trimmed == "module:" {
-            close(&mut fields, callback.take());
+            fields.push_str(&std::mem::take(&mut end));
             is_module = true;
         } else if let Some(version) = trimmed.strip_prefix("abi ") {
             abi = version;
@@ -180,7 +195,7 @@ fn module_text(guest: &str) -> String {
             fields.push('\n');
         }
     }
-    close(&mut fields, callback);
+    fields.push_str(&end);
     let mut texts = Texts::default();
     let fields = expand(&calls(&fields), &mut texts);
     let prelude = expand(include_str!("prelude.wat"), &mut texts);
@@ -210,7 +225,7 @@ fn module_text(guest: &str) -> String {
 }
 
 /// Begins a callback; returns what ends it.
-fn open(fields: &mut String, name: &str, abi: &str) -> Option<u32> {
+fn open(fields: &mut String, name: &str, abi: &str) -> String {
     let (_, params, result) = CALLBACKS
         .iter()
         .find(|(known, ..)| *known == name)
@@ -229,17 +244,7 @@ fn open(fields: &mut String, name: &str, abi: &str) -> Option<u32> {
         fields.push_str(" (param $end i32)");
     }
     fields.push_str(if result.is_some() { " (result i32)\n" } else { "\n" });
-    *result
-}
-
-fn close(fields: &mut String, callback: Option<Option<u32>>) {
-    match callback {
-        Some(Some(result)) => {
-            let _ = writeln!(fields, "(i32.const {result}))");
-        }
-        Some(None) => fields.push_str(")\n"),
-        None => {}
-    }
+    result.map_or_else(|| ")\n".to_owned(), |result| format!("(i32.const {result}))\n"))
 }
 
 /// Replaces `(is …)`, `(got …)` and `(num …)`; the log line begins with the call as it is written.

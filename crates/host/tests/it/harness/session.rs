@@ -339,7 +339,11 @@ impl Session {
         if let Some(body) = body {
             let mark = if body.is_modified() { " (modified)" } else { "" };
             let bytes = Bytes::from(body);
-            self.add(format!("= body {:?}{mark}", String::from_utf8_lossy(&bytes)));
+            let text = match bytes.len() {
+                0..100 => format!("{:?}", String::from_utf8_lossy(&bytes)),
+                len => format!("of {len} bytes"),
+            };
+            self.add(format!("= body {text}{mark}"));
         }
     }
 

@@ -1,0 +1,189 @@
+//! Limits: time, memory, tables and contexts.
+
+use std::time::Duration;
+
+use expect_test::expect;
+use wasmplug_host::Limits;
+
+use crate::harness::{check_with, outcome, patient};
+
+fn short() -> Limits {
+    let deadline = Duration::from_millis(20);
+    Limits { callback_deadline: deadline, start_deadline: deadline, ..patient() }
+}
+
+#[test]
+fn an_endless_loop_in_a_callback_hits_its_deadline() {
+    check_with(
+        Limits { callback_deadline: Duration::from_millis(20), ..patient() },
+        "on tick:
+           (loop $forever (br $forever))",
+        expect![[r#"
+            > tick
+            critical 1: plugin `p` failed in `proxy_on_tick`: it ran longer than its deadline
+            ! deadline: plugin `p` failed in `proxy_on_tick`: it ran longer than its deadline
+            > tick
+            ! deadline: plugin `p` failed in `proxy_on_tick`: it ran longer than its deadline
+        "#]],
+    );
+}
+
+#[test]
+fn endless_recursion_and_hostcalls_hit_the_deadline_too() {
+    for code in ["(call $calls)", "(call $logs)"] {
+        let guest = format!(
+            "module:
+               (func $nothing)
+               (func $calls (loop $forever (call $nothing) (br $forever)))
+               (func $logs (loop $forever (drop (call $proxy_log #0 #0 #0)) (br $forever)))
+             on request_headers:
+               {code}"
+        );
+        let outcome = outcome(short(), &guest, "> request a=1");
+        assert!(outcome.contains("\n! deadline: plugin `p` failed in"), "{outcome}");
+    }
+}
+
+#[test]
+fn an_endless_loop_at_the_start_refuses_the_plugin() {
+    for callback in ["_initialize", "_start", "context_create", "vm_start", "configure"] {
+        let guest = format!("on {callback}:\n(loop $forever (br $forever))");
+        let outcome = outcome(short(), &guest, "> start");
+        let last = outcome.lines().last().unwrap();
+        assert!(
+            last.starts_with("! ") && last.ends_with("it ran longer than its deadline"),
+            "{outcome}"
+        );
+    }
+    let guest = "module:\n(func $section (loop $forever (br $forever)))\n(start $section)";
+    assert_eq!(
+        outcome(short(), guest, "> start"),
+        "> start\n! the module failed in `start`: it ran longer than its deadline\n"
+    );
+}
+
+#[test]
+fn an_endless_allocator_hits_the_deadline_of_its_callback() {
+    let guest = "no allocator
+         module:
+           (func (export \"malloc\") (param i32) (result i32) (loop $forever (br $forever)) #0)
+         on request_headers:
+           (got get_header_map_value #request_headers 'a' @out)";
+    let outcome = outcome(short(), guest, "> request a=1");
+    assert!(
+        outcome.contains("\n! deadline: plugin `p` failed in `proxy_on_request_headers`"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn memory_beyond_the_cap_is_refused_to_the_guest_which_lives_on() {
+    check_with(
+        Limits { memory_bytes: 6 << 16, ..patient() },
+        "on tick:
+           (call $number 'before' (memory.size))
+           (call $number 'grown from' (memory.grow #2))
+           (call $number 'refused' (i32.eq (memory.grow #1) #-1))
+           (call $number 'after' (memory.size))",
+        expect![[r#"
+            > tick
+            1: before 4
+            1: grown from 4
+            1: refused 1
+            1: after 6
+        "#]],
+    );
+}
+
+#[test]
+fn a_guest_that_gives_up_for_want_of_memory_is_told_apart() {
+    check_with(
+        Limits { memory_bytes: 6 << 16, ..patient() },
+        "on tick:
+           (if (i32.eq (memory.grow #3) #-1) (then (unreachable)))",
+        expect![[r#"
+            > tick
+            critical 1: plugin `p` failed in `proxy_on_tick`: memory of 458752 bytes was asked for, the limit is 393216; the guest then gave up
+            ! memory: plugin `p` failed in `proxy_on_tick`: memory of 458752 bytes was asked for, the limit is 393216; the guest then gave up
+        "#]],
+    );
+}
+
+#[test]
+fn an_old_refusal_is_not_blamed_for_a_later_trap() {
+    check_with(
+        Limits { memory_bytes: 6 << 16, ..patient() },
+        "on tick:
+           (call $number 'refused' (i32.eq (memory.grow #3) #-1))
+         on queue_ready:
+           (unreachable)",
+        expect![[r#"
+            > tick
+            1: refused 1
+            > queue-ready 1
+            critical 1: plugin `p` failed in `proxy_on_queue_ready`: wasm `unreachable` instruction executed
+            ! trap: plugin `p` failed in `proxy_on_queue_ready`: wasm `unreachable` instruction executed
+        "#]],
+    );
+}
+
+#[test]
+fn a_module_that_begins_beyond_the_cap_is_not_instantiated() {
+    check_with(
+        Limits { memory_bytes: 3 << 16, ..patient() },
+        "",
+        expect![[r#"
+            > start
+            ! the module cannot be instantiated: memory of 262144 bytes was asked for, the limit is 196608
+        "#]],
+    );
+}
+
+#[test]
+fn tables_beyond_the_cap_are_refused() {
+    let guest = "module:
+           (table $table 10 funcref)
+         on tick:
+           (call $number 'grown from' (table.grow $table (ref.null func) #10))
+           (call $number 'refused' (i32.eq (table.grow $table (ref.null func) #1) #-1))";
+    check_with(
+        Limits { table_elements: 20, ..patient() },
+        guest,
+        expect![[r#"
+            > tick
+            1: grown from 10
+            1: refused 1
+        "#]],
+    );
+    check_with(
+        Limits { table_elements: 9, ..patient() },
+        guest,
+        expect![[r#"
+            > start
+            ! the module cannot be instantiated: a table of 10 elements was asked for, the limit is 9
+        "#]],
+    );
+}
+
+#[test]
+fn contexts_are_limited_and_free_again_when_they_end() {
+    check_with(
+        Limits { contexts: 2, ..patient() },
+        "",
+        expect![[r#"
+            > request a=1
+            = Continue
+            = headers a=1
+            > stream other
+            > request a=1
+            ! no stream
+            > start plugin=second vm=p
+            ! the VM has no room for another context
+            > stream s
+            > finish
+            > start plugin=second vm=p
+            > contexts
+            = 2
+        "#]],
+    );
+}
