@@ -73,6 +73,8 @@ pub(crate) struct StreamContext {
     /// The last body bytes are being shown, so trailers may be created.
     pub(crate) may_add_request_trailers: bool,
     pub(crate) may_add_response_trailers: bool,
+    /// Bytes of names and values that the plugin added to maps so far.
+    pub(crate) added_bytes: usize,
     pub(crate) actions: StreamActions,
 }
 
@@ -202,6 +204,7 @@ impl StreamContext {
             response_body: None,
             may_add_request_trailers: false,
             may_add_response_trailers: false,
+            added_bytes: 0,
             actions: StreamActions::default(),
         }
     }

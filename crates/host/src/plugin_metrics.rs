@@ -2,6 +2,7 @@
 //!
 //! Source: Envoy: an id carries its type in the low two bits, and storage is by name.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,9 @@ pub const BUCKETS: [u64; 18] = [
 
 /// Longest name of a metric, in bytes. Source: ours; names live as long as the process.
 const MAX_NAME_BYTES: usize = 4096;
+
+/// Most metrics of a process. Source: ours; they outlive the VMs that define them.
+const MAX_METRICS: usize = 100_000;
 
 /// All metrics of a process by name.
 #[derive(Debug, Default)]
@@ -69,16 +73,20 @@ impl MetricStore {
         by_name.iter().map(|((name, _), metric)| (name.clone(), metric.value())).collect()
     }
 
-    fn define(&self, name: String, metric_type: MetricType) -> Arc<Metric> {
+    /// # Errors
+    /// [`Status::InternalFailure`] at [`MAX_METRICS`].
+    fn define(&self, name: String, metric_type: MetricType) -> Result<Arc<Metric>, Status> {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        let metric = by_name.entry((name, metric_type)).or_insert_with(|| {
-            Arc::new(match metric_type {
+        let is_full = by_name.len() >= MAX_METRICS;
+        match by_name.entry((name, metric_type)) {
+            Entry::Occupied(present) => Ok(Arc::clone(present.get())),
+            Entry::Vacant(_) if is_full => Err(Status::InternalFailure),
+            Entry::Vacant(free) => Ok(Arc::clone(free.insert(Arc::new(match metric_type {
                 MetricType::Counter => Metric::Counter(AtomicU64::new(0)),
                 MetricType::Gauge => Metric::Gauge(AtomicU64::new(0)),
                 MetricType::Histogram => Metric::Histogram(Box::default()),
-            })
-        });
-        Arc::clone(metric)
+            })))),
+        }
     }
 }
 
@@ -112,8 +120,8 @@ impl DefinedMetrics {
     /// that defines its metrics with every request does not run into the limit.
     ///
     /// # Errors
-    /// [`Status::InternalFailure`] at the limit of metrics per VM, [`Status::BadArgument`] for a
-    /// name longer than [`MAX_NAME_BYTES`].
+    /// [`Status::InternalFailure`] at the limit of metrics per VM or per process,
+    /// [`Status::BadArgument`] for a name longer than [`MAX_NAME_BYTES`].
     pub(crate) fn define(
         &mut self,
         store: &MetricStore,
@@ -133,7 +141,7 @@ impl DefinedMetrics {
         let type_bits = metric_type as u32;
         let index = usize::try_from(type_bits).map_err(|_| Status::BadArgument)?;
         let metrics = self.by_type.get_mut(index).ok_or(Status::BadArgument)?;
-        metrics.push(store.define(key.0.clone(), metric_type));
+        metrics.push(store.define(key.0.clone(), metric_type)?);
         let number = u32::try_from(metrics.len()).map_err(|_| Status::InternalFailure)?;
         let id = (number << 2) | type_bits;
         self.ids.insert(key, id);
@@ -241,6 +249,21 @@ mod tests {
         assert_eq!(vm.define(&store, "c".into(), MetricType::Counter), Ok(counter));
         let long = vm.define(&store, "x".repeat(4097), MetricType::Counter);
         assert_eq!(long, Err(Status::BadArgument));
+    }
+
+    #[test]
+    fn restarted_vms_do_not_define_metrics_for_ever() {
+        let store = MetricStore::default();
+        for name in 0..super::MAX_METRICS {
+            let mut vm = DefinedMetrics::new(1);
+            assert_eq!(vm.define(&store, name.to_string(), MetricType::Counter), Ok(4));
+        }
+        let mut vm = DefinedMetrics::new(1);
+        let define = |vm: &mut DefinedMetrics, name: &str| {
+            vm.define(&store, name.into(), MetricType::Counter)
+        };
+        assert_eq!(define(&mut vm, "new"), Err(Status::InternalFailure));
+        assert_eq!(define(&mut vm, "7"), Ok(4));
     }
 
     #[test]

@@ -8,6 +8,11 @@ use crate::error::HostError;
 use crate::fields::Fields;
 use crate::vm::{Running, VmState};
 
+/// Most bytes of names and values that a plugin may add to the maps of one stream.
+///
+/// Source: ours. Added in a loop, they would let the host hold far more than any message may have.
+const MAX_ADDED_BYTES: usize = 4 << 20;
+
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcalls! { linker, "env", Running::Callback;
         "proxy_get_header_map_size" => size { map, size_out };
@@ -109,6 +114,7 @@ fn add(
     let (memory, state) = cx.parts()?;
     let name = crate::memory::read(memory, name_ptr, name_len)?;
     let value = crate::memory::read(memory, value_ptr, value_len)?;
+    charge(state, name, value)?;
     change(state, map, |fields| fields.add(name, value))
 }
 
@@ -124,6 +130,7 @@ fn replace(
     let (memory, state) = cx.parts()?;
     let name = crate::memory::read(memory, name_ptr, name_len)?;
     let value = crate::memory::read(memory, value_ptr, value_len)?;
+    charge(state, name, value)?;
     change(state, map, |fields| fields.replace(name, value))
 }
 
@@ -134,6 +141,17 @@ fn remove(cx: &mut Cx<'_>, map: u32, name_ptr: u32, name_len: u32) -> Result<(),
         fields.remove(name);
         Ok(())
     })
+}
+
+/// Counts what a plugin adds, which lives outside of its own memory and its limit.
+fn charge(state: &mut VmState, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+    let bytes = stream.added_bytes.saturating_add(name.len()).saturating_add(value.len());
+    if bytes > MAX_ADDED_BYTES {
+        return Err(Status::BadArgument);
+    }
+    stream.added_bytes = bytes;
+    Ok(())
 }
 
 /// Changes a map of the stream; a change of request headers makes its route be chosen anew.

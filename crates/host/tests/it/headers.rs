@@ -190,6 +190,117 @@ fn added_names_stand_apart_unless_they_hold_a_single_value() {
 }
 
 #[test]
+fn trailers_and_envoys_own_names_are_joined_too() {
+    check(
+        "on request_headers:
+           (is add_header_map_value #request_headers 'x-envoy-any' 'b')
+         on response_trailers:
+           (is add_header_map_value #response_trailers 'grpc-message' 'b')
+           (is add_header_map_value #response_trailers 'accept' 'b')",
+        expect![[r#"
+            > request x-envoy-any=a
+            * s clear route cache
+            2: add_header_map_value request_headers x-envoy-any b -> OK
+            = Continue
+            = headers x-envoy-any=a,b
+            > response-trailers grpc-message=a accept=a
+            2: add_header_map_value response_trailers grpc-message b -> OK
+            2: add_header_map_value response_trailers accept b -> OK
+            = Continue
+            = trailers grpc-message=a,b accept=a accept=b
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_added_in_a_loop_is_bounded() {
+    check(
+        "on request_headers:
+           (local $adds i32)
+           (memory.fill #0x10000 #97 #0x10000)
+           (loop $again
+             (local.set $adds (i32.add (local.get $adds) #1))
+             (br_if $again (i32.eqz (call $proxy_add_header_map_value
+               #request_headers 'accept' #0x10000 #0x10000))))
+           (call $number 'refused at' (local.get $adds))
+           (is replace_header_map_value #request_headers 'accept' #0x10000 #0x10000)
+           (is replace_header_map_value #request_headers 'accept' 'a')",
+        expect![[r#"
+            > request
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            * s clear route cache
+            2: refused at 64
+            2: replace_header_map_value request_headers accept 0x10000 0x10000 -> BAD_ARGUMENT
+            * s clear route cache
+            2: replace_header_map_value request_headers accept a -> OK
+            = Continue
+            = headers accept=a
+        "#]],
+    );
+}
+
+#[test]
 fn replaced_names_leave_one_entry_at_the_end() {
     check(
         "on request_headers:

@@ -185,6 +185,22 @@ fn a_plugin_without_configuration_is_configured_with_nothing() {
 }
 
 #[test]
+fn what_no_host_calls_is_not_called() {
+    check(
+        "module:
+           (func (export \"main\") (param i32 i32) (result i32) (unreachable))
+           (func (export \"proxy_validate_configuration\") (param i32 i32) (result i32)
+             (unreachable))
+         on configure:
+           (call $say 'configure')",
+        expect![[r#"
+            > start
+            1: configure
+        "#]],
+    );
+}
+
+#[test]
 fn the_plugin_configuration_is_shown_while_configuring_alone() {
     check(
         "on context_create:

@@ -160,8 +160,7 @@ fn exports_that_only_look_like_callbacks_are_left_alone() {
         &module(
             r#"(global (export "proxy_on_tick") i32 (i32.const 0))
                (func (export "proxy_on_made_up") (param f64))
-               (func (export "proxy_validate_configuration") (param i32 i32) (result i32)
-                 (unreachable))"#,
+               (func (export "main") (param i32 i32) (result i32) (unreachable))"#,
         ),
         expect![[r#"
             loads as 0.2.1
