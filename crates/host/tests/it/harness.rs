@@ -19,7 +19,7 @@ use wasmplug_host::{
 
 pub(crate) use self::embedder::Transcript;
 use self::embedder::{ManualClock, RecordingLog};
-pub(crate) use self::guest::{assemble, pairs};
+pub(crate) use self::guest::{HOSTCALLS, assemble, pairs};
 use self::session::Session;
 
 /// Deadlines that no machine is too busy for; all else as it is by default.

@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 
-use crate::harness::{assemble, check, load};
+use crate::harness::{assemble, check, load, outcome, patient};
 
 /// The least that a plugin has, with room for more.
 fn module(fields: &str) -> String {
@@ -152,6 +152,23 @@ fn a_callback_of_another_type_shows_what_is_wanted() {
             the module exports `proxy_on_log` as (i32) -> i32, but a host calls it as (i32) -> ()
         "#]],
     );
+}
+
+#[test]
+fn headers_callbacks_are_called_in_the_shape_that_they_have() {
+    for (abi, shape, end) in [("0_1_0", "i32 i32 i32", "2"), ("0_2_1", "i32 i32", "1")] {
+        // The last parameter is the end of the stream, or the number of headers.
+        let guest = format!(
+            "abi {abi}
+             module:
+               (func (export \"proxy_on_request_headers\") (param {shape}) (result i32)
+                 (call $number 'last' (local.get {end}))
+                 #0)"
+        );
+        let outcome = outcome(patient(), &guest, "> request! a=1 b=1 c=1");
+        let last = if end == "2" { "2: last 1\n" } else { "2: last 3\n" };
+        assert!(outcome.contains(last), "{outcome}");
+    }
 }
 
 #[test]

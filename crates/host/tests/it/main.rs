@@ -7,12 +7,14 @@
 
 mod buffers;
 mod calls;
+mod embedding;
 mod failures;
 mod flow;
 mod foreign;
 mod harness;
 mod header_phases;
 mod headers;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod loading;

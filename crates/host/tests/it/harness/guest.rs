@@ -41,7 +41,7 @@ const CALLBACKS: &[(&str, &[&str], Option<u32>)] = &[
 ];
 
 /// Hostcalls and how many `i32` they take.
-const HOSTCALLS: &[(&str, usize)] = &[
+pub(crate) const HOSTCALLS: &[(&str, usize)] = &[
     ("proxy_log", 3),
     ("proxy_get_log_level", 1),
     ("proxy_get_status", 3),
