@@ -32,6 +32,9 @@ pub(crate) struct StreamShared {
     start: SystemTime,
     started: Instant,
     protocol: Version,
+    /// Length that the request announced.
+    pub(crate) request_length: Cell<Option<u64>>,
+    pub(crate) request_header_bytes: Cell<u64>,
     pub(crate) request_bytes: Cell<u64>,
     pub(crate) response_bytes: Cell<u64>,
     pub(crate) response_code: Cell<Option<u16>>,
@@ -50,6 +53,8 @@ pub(crate) mod flags {
     pub(crate) const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
     /// The upstream ended the connection.
     pub(crate) const UPSTREAM_CONNECTION_TERMINATION: u64 = 0x40;
+    /// The upstream answered, but not in HTTP.
+    pub(crate) const UPSTREAM_PROTOCOL_ERROR: u64 = 0x80_0000;
 }
 
 // === impl StreamShared ===
@@ -61,6 +66,8 @@ impl StreamShared {
             start: SystemTime::now(),
             started: Instant::now(),
             protocol,
+            request_length: Cell::new(None),
+            request_header_bytes: Cell::new(0),
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
             response_code: Cell::new(None),
@@ -98,7 +105,7 @@ impl StreamShared {
     }
 
     fn request(&self, path: &[&[u8]]) -> Option<PropertyValue> {
-        let size = || int(self.request_bytes.get());
+        let received = self.request_bytes.get();
         match path {
             [b"time"] => {
                 let since = self.start.duration_since(UNIX_EPOCH).ok()?;
@@ -113,7 +120,8 @@ impl StreamShared {
                 Version::HTTP_2 => "HTTP/2",
                 _ => "HTTP/1.1",
             })),
-            [b"size" | b"total_size"] => Some(size()),
+            [b"size"] => Some(int(self.request_length.get().unwrap_or(received))),
+            [b"total_size"] => Some(int(self.request_header_bytes.get().saturating_add(received))),
             _ => None,
         }
     }

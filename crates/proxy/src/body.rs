@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -25,7 +27,7 @@ pub(crate) enum BodyError {
 pub(crate) enum UpstreamBody {
     Empty,
     /// Everything at once.
-    Full(Option<Bytes>),
+    Full(WholeBody),
     /// No filter looks at it.
     Straight(Incoming),
     /// Read through the chain.
@@ -35,14 +37,30 @@ pub(crate) enum UpstreamBody {
 /// Body of a response to the client.
 pub(crate) enum DownstreamBody {
     /// Everything at once; ends the stream when it is dropped.
-    Full(
-        Option<Bytes>,
-        #[expect(dead_code, reason = "dropped with the body")] Option<FinishOnDrop>,
-    ),
+    Full(WholeBody, #[expect(dead_code, reason = "dropped with the body")] Option<FinishOnDrop>),
     /// No filter looks at it.
     Straight(LeasedBody),
     /// Read through the chain; ends the stream when it is dropped.
     Filtered(FilteredBody, #[expect(dead_code, reason = "dropped with the body")] FinishOnDrop),
+}
+
+/// A body that is known as a whole before its head is sent.
+#[derive(Debug)]
+pub(crate) struct WholeBody {
+    bytes: Option<Bytes>,
+    framing: Framing,
+    is_read: bool,
+}
+
+/// How the length of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// There is only a head.
+    Bare,
+    /// By `content-length`.
+    Length,
+    /// By chunks, because nobody announced a length. Source: Envoy.
+    Chunks,
 }
 
 /// One direction of a stream, read from the end of its chain.
@@ -58,6 +76,59 @@ pub(crate) struct FinishOnDrop(Rc<Stream>);
 pub(crate) struct LeasedBody {
     incoming: Incoming,
     lease: Option<Lease>,
+}
+
+// === impl WholeBody ===
+
+impl WholeBody {
+    /// A body that goes with these headers, whose length they then tell if they tell any.
+    ///
+    /// `is_bare` says that the message had no body from the start.
+    pub(crate) fn framed(headers: &mut HeaderMap, bytes: Bytes, is_bare: bool) -> Self {
+        match headers.get_mut(CONTENT_LENGTH) {
+            // A length without a body, for `HEAD` and 304.
+            Some(length) if is_bare && length != "0" => Self::new(bytes, Framing::Bare),
+            Some(length) => {
+                let now = HeaderValue::from(bytes.len());
+                if *length != now {
+                    *length = now;
+                }
+                Self::new(bytes, Framing::Length)
+            }
+            None if is_bare => Self::new(bytes, Framing::Bare),
+            None => Self::new(bytes, Framing::Chunks),
+        }
+    }
+
+    /// A body whose length is told.
+    pub(crate) fn sized(bytes: Bytes) -> Self {
+        Self::new(bytes, Framing::Length)
+    }
+
+    fn new(bytes: Bytes, framing: Framing) -> Self {
+        let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self { bytes, framing, is_read: false }
+    }
+
+    fn poll_next(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.is_read = true;
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    /// hyper takes a body that is over from the start for none at all, and then says so itself.
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none() && (self.is_read || self.framing == Framing::Bare)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (self.framing, &self.bytes) {
+            (Framing::Chunks, _) => SizeHint::default(),
+            (_, Some(bytes)) => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+            (_, None) => SizeHint::with_exact(0),
+        }
+    }
 }
 
 // === impl FilteredBody ===
@@ -165,7 +236,7 @@ impl Body for UpstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Full(body) => body.poll_next(),
             Self::Straight(incoming) => {
                 let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
@@ -177,7 +248,7 @@ impl Body for UpstreamBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(bytes) => bytes.is_none(),
+            Self::Full(body) => body.is_end_stream(),
             Self::Straight(incoming) => incoming.is_end_stream(),
             Self::Filtered(body) => body.stream.is_outlet_drained(body.side),
         }
@@ -186,7 +257,7 @@ impl Body for UpstreamBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) => exact(bytes.as_ref()),
+            Self::Full(body) => body.size_hint(),
             Self::Straight(incoming) => incoming.size_hint(),
             Self::Filtered(_) => SizeHint::default(),
         }
@@ -204,7 +275,7 @@ impl Body for DownstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Full(bytes, _) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Full(body, _) => body.poll_next(),
             Self::Straight(body) => body.poll_next(cx),
             Self::Filtered(body, _) => body.stream.poll_outlet(body.side, cx),
         }
@@ -212,7 +283,7 @@ impl Body for DownstreamBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Full(bytes, _) => bytes.is_none(),
+            Self::Full(body, _) => body.is_end_stream(),
             Self::Straight(body) => body.is_end_stream(),
             Self::Filtered(body, _) => body.stream.is_outlet_drained(body.side),
         }
@@ -220,13 +291,9 @@ impl Body for DownstreamBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Full(bytes, _) => exact(bytes.as_ref()),
+            Self::Full(body, _) => body.size_hint(),
             Self::Straight(body) => body.incoming.size_hint(),
             Self::Filtered(..) => SizeHint::default(),
         }
     }
-}
-
-fn exact(bytes: Option<&Bytes>) -> SizeHint {
-    SizeHint::with_exact(bytes.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
 }

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, FieldsKind, HttpCall, HttpCallResponse, Pseudo};
 
-use crate::body::{LeasedBody, UpstreamBody};
+use crate::body::{LeasedBody, UpstreamBody, WholeBody};
 use crate::config::ProxyLimits;
 use crate::local_reply::upstream_failure_text;
 use crate::upstream::{Lease, Pool, UpstreamAddress, UpstreamError};
@@ -119,7 +119,7 @@ fn request(call: HttpCall) -> Result<Request<UpstreamBody>, Status> {
     let authority = headers.take_pseudo(Pseudo::Authority).ok_or(Status::BadArgument)?;
     let mut request = Request::new(match body.len() {
         0 => UpstreamBody::Empty,
-        _ => UpstreamBody::Full(Some(body.clone())),
+        _ => UpstreamBody::Full(WholeBody::sized(body.clone())),
     });
     *request.method_mut() =
         Method::from_bytes(method.as_bytes()).map_err(|_| Status::BadArgument)?;

@@ -70,6 +70,13 @@ impl ProxyConfig {
 
 // === impl ProxyLimits ===
 
+impl ProxyLimits {
+    /// [`ProxyLimits::header_bytes`] as HTTP/2 announces it.
+    pub(crate) fn header_list_bytes(&self) -> u32 {
+        u32::try_from(self.header_bytes).unwrap_or(u32::MAX)
+    }
+}
+
 impl Default for ProxyLimits {
     fn default() -> Self {
         Self {

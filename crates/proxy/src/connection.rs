@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::pin::pin;
 use std::rc::Rc;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -12,8 +12,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::attributes::ConnectionInfo;
+use crate::config::ProxyLimits;
 use crate::exchange::serve;
+use crate::executor::LocalExecutor;
 use crate::worker::Worker;
+
+/// The first bytes of HTTP/2's preface. Source: RFC 9113, section 3.4.
+const HTTP2_START: &[u8] = b"PRI";
 
 /// Accepts until it is told to stop, then waits for open connections, but not for ever.
 pub(crate) async fn accept(
@@ -70,6 +75,39 @@ async fn serve_connection(
         let (worker, info) = (Rc::clone(&worker), Rc::clone(&info));
         serve(worker, info, request)
     });
+    let is_http2 = tokio::time::timeout(limits.header_timeout, begins_as_http2(&stream)).await;
+    let result = if is_http2.unwrap_or(false) {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder.timer(TokioTimer::new()).max_header_list_size(limits.header_list_bytes());
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            // Cancel-safe: it is polled on below.
+            result = connection.as_mut() => result,
+            // Cancel-safe: the value is only looked at.
+            _ = stop.wait_for(|stop| *stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let builder = http1_builder(&limits);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            // Cancel-safe: it is polled on below.
+            result = connection.as_mut() => result,
+            // Cancel-safe: the value is only looked at.
+            _ = stop.wait_for(|stop| *stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error = %error, "client connection ended");
+    }
+}
+
+fn http1_builder(limits: &ProxyLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -78,17 +116,11 @@ async fn serve_connection(
         .max_header_size(limits.header_bytes)
         // The date is ours, so that it stands before the server's name as in Envoy.
         .auto_date_header(false);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let result = tokio::select! {
-        // Cancel-safe: it is polled on below.
-        result = connection.as_mut() => result,
-        // Cancel-safe: the value is only looked at.
-        _ = stop.wait_for(|stop| *stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(error = %error, "client connection ended");
-    }
+    builder
+}
+
+/// Whether the client opens HTTP/2 at once. No method of HTTP/1 begins like it.
+async fn begins_as_http2(stream: &TcpStream) -> bool {
+    let mut start = [0; HTTP2_START.len()];
+    matches!(stream.peek(&mut start).await, Ok(count) if start.get(..count) == Some(HTTP2_START))
 }

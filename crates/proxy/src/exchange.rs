@@ -9,16 +9,20 @@ use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::{CONTENT_LENGTH, DATE, HOST, SERVER};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
 };
 use hyper::body::{Body, Incoming};
+use hyper::ext::ReasonPhrase;
 use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
 
 use crate::attributes::{ConnectionInfo, StreamShared, flags};
-use crate::body::{DownstreamBody, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody};
+use crate::body::{
+    DownstreamBody, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody, WholeBody,
+};
 use crate::filter::{Side, is_hop_by_hop};
 use crate::local_reply;
 use crate::stream::{RequestEvent, Stream};
@@ -53,7 +57,11 @@ pub(crate) async fn serve(
         let limit = worker.config().limits.buffer_bytes;
         let stream = Stream::new(Rc::clone(&shared), chain, limit, body, is_http1);
         let method = parts.method.clone();
-        stream.start_request(request_fields(parts));
+        let fields = request_fields(parts);
+        shared.request_header_bytes.set(u64::try_from(fields.byte_size()).unwrap_or(u64::MAX));
+        let length = fields.get_name(&CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        shared.request_length.set(length.and_then(|length| length.parse().ok()));
+        stream.start_request(fields);
         filtered(&worker, &shared, &stream, &method).await
     };
     worker.metrics().count_answer(answer.as_ref().ok().map(Response::status));
@@ -63,25 +71,42 @@ pub(crate) async fn serve(
 /// Without filters nothing is taken apart.
 async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
     let (mut parts, body) = request.into_parts();
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        // What the target says counts more than a header. Source: RFC 9112, 3.2.2; HTTP/2.
+        parts.headers.insert(HOST, host);
+    }
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
     let body =
         if body.is_end_stream() { UpstreamBody::Empty } else { UpstreamBody::Straight(body) };
     let begin = tokio::time::Instant::now();
     let is_grpc = local_reply::is_grpc(parts.headers.get(http::header::CONTENT_TYPE));
-    match worker.pool().send(Request::from_parts(parts, body)).await {
+    let mut request = Request::from_parts(parts, body);
+    announce_body(&mut request);
+    match worker.pool().send(request).await {
         Ok((response, lease)) => {
-            let mut response =
-                response.map(|body| DownstreamBody::Straight(LeasedBody::new(body, lease)));
+            let (parts, body) = response.into_parts();
+            let body = LeasedBody::new(body, lease);
+            let is_empty = parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+            let mut response = new_response(
+                parts.status,
+                parts.headers,
+                if is_empty {
+                    DownstreamBody::Full(WholeBody::sized(Bytes::new()), None)
+                } else {
+                    DownstreamBody::Straight(body)
+                },
+            );
             remove_hop_by_hop(response.headers_mut());
             note_upstream_time(response.headers_mut(), begin);
             finish_response(worker, response.headers_mut());
-            *response.version_mut() = Version::HTTP_11;
             Ok(response)
         }
         Err(error) => {
             report_upstream(worker, &error);
-            let cx = local_reply::ReplyContext { is_grpc, ..local_reply::ReplyContext::default() };
+            let cx = local_reply::ReplyContext { is_grpc };
             Ok(own_answer(worker, local_reply::upstream_failure(&error), cx))
         }
     }
@@ -145,16 +170,22 @@ fn take_answer(
     match result {
         Ok((response, lease)) => {
             shared.upstream.set(Some(lease.peer()));
+            let is_http1 = lease.is_http1();
             let (mut parts, body) = response.into_parts();
             remove_hop_by_hop(&mut parts.headers);
             note_upstream_time(&mut parts.headers, begin);
             let mut headers = Fields::from_header_map(FieldsKind::Response, parts.headers);
             headers.set_pseudo(Pseudo::Status, HeaderValue::from(parts.status.as_u16()));
-            stream.start_response(headers, LeasedBody::new(body, lease));
+            stream.start_response(headers, LeasedBody::new(body, lease), is_http1);
         }
         Err(error) => {
+            if stream.is_answered() {
+                // The request was given up, because its answer came from elsewhere.
+                return;
+            }
             report_upstream(worker, &error);
             shared.response_flags.set(match error {
+                _ if error.is_protocol_error() => flags::UPSTREAM_PROTOCOL_ERROR,
                 UpstreamError::Request(_) => flags::UPSTREAM_CONNECTION_TERMINATION,
                 _ => flags::UPSTREAM_CONNECTION_FAILURE,
             });
@@ -176,12 +207,16 @@ async fn respond(
         Poll::Ready(())
     })
     .await;
+    if stream.is_reset() {
+        return Err(StreamReset);
+    }
     let is_modified = stream.is_body_modified(Side::Response);
     let whole = stream.take_whole_body(Side::Response);
-    if is_modified && *method != Method::HEAD {
-        // The length that the upstream announced is no longer true; hyper writes the new one.
+    if is_modified && whole.is_none() && *method != Method::HEAD {
+        // The length that was announced is no longer true, and the new one is not known.
         headers.remove_name(&CONTENT_LENGTH);
     }
+    headers.retain(|name| !is_framing(name));
     let status = headers.take_pseudo(Pseudo::Status);
     let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
     let Some(status) = status.filter(|status| !status.is_informational()) else {
@@ -197,22 +232,38 @@ async fn respond(
     let mut map = headers.into_header_map();
     finish_response(worker, &mut map);
     if let Some(kept) = for_log {
-        stream.response_started(kept);
+        stream.keep_response_headers(kept);
+    }
+    if stream.must_close() {
+        map.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let body = match whole {
         Some(body) => {
-            let bytes = Some(body).filter(|body| !body.is_empty()).map(Into::into);
-            DownstreamBody::Full(bytes, Some(finish))
+            let is_bare = stream.is_bare(Side::Response);
+            let body = WholeBody::framed(&mut map, body.into(), is_bare);
+            DownstreamBody::Full(body, Some(finish))
         }
         None => {
             let body = FilteredBody::new(Rc::clone(stream), Side::Response);
             DownstreamBody::Filtered(body, finish)
         }
     };
+    Ok(new_response(status, map, body))
+}
+
+/// Source: Envoy calls a status without a registered reason phrase unknown.
+fn new_response(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: DownstreamBody,
+) -> Response<DownstreamBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = map;
-    Ok(response)
+    *response.headers_mut() = headers;
+    if status.canonical_reason().is_none() {
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"Unknown"));
+    }
+    response
 }
 
 /// An answer that no filter sees.
@@ -224,11 +275,11 @@ fn own_answer(
     let (mut headers, body) = local_reply::message(reply, cx);
     let status = headers.take_pseudo(Pseudo::Status);
     let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
-    let mut response = Response::new(DownstreamBody::Full(Some(body.into()), None));
-    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    *response.headers_mut() = headers.into_header_map();
-    finish_response(worker, response.headers_mut());
-    response
+    let (mut headers, is_bare) = (headers.into_header_map(), body.is_empty());
+    finish_response(worker, &mut headers);
+    let body = WholeBody::framed(&mut headers, body.into(), is_bare);
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    new_response(status, headers, DownstreamBody::Full(body, None))
 }
 
 /// Takes the request's head apart into what plugins see.
@@ -269,11 +320,12 @@ fn upstream_request(
     let method = headers.take_pseudo(Pseudo::Method);
     let method = method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let path = headers.take_pseudo(Pseudo::Path);
-    let path = path.and_then(|path| Uri::from_maybe_shared(bytes::Bytes::from_owner(path)).ok());
+    let path = path.and_then(|path| Uri::from_maybe_shared(Bytes::from_owner(path)).ok());
     let authority = headers.take_pseudo(Pseudo::Authority);
-    if is_modified {
+    if is_modified && whole.is_none() {
         headers.remove_name(&CONTENT_LENGTH);
     }
+    headers.retain(|name| *name != TRANSFER_ENCODING);
     let mut map = HeaderMap::with_capacity(headers.len().saturating_add(1));
     if let Some(authority) = authority {
         map.insert(HOST, authority);
@@ -281,18 +333,56 @@ fn upstream_request(
     for (name, value) in headers.into_regular() {
         map.append(name, value);
     }
+    let is_bare = stream.is_bare(Side::Request);
     let mut request = Request::new(match whole {
-        Some(body) if body.is_empty() => UpstreamBody::Empty,
-        Some(body) => UpstreamBody::Full(Some(body.into())),
+        Some(body) if body.is_empty() && (is_bare || map.contains_key(CONTENT_LENGTH)) => {
+            // A plugin may have announced bytes that do not come.
+            if let Some(length) = map.get_mut(CONTENT_LENGTH) {
+                *length = HeaderValue::from(0);
+            }
+            UpstreamBody::Empty
+        }
+        Some(body) => UpstreamBody::Full(WholeBody::framed(&mut map, body.into(), false)),
         None => UpstreamBody::Filtered(FilteredBody::new(Rc::clone(stream), Side::Request)),
     });
     *request.method_mut() = method.ok_or(":method")?;
     *request.uri_mut() = path.ok_or(":path")?;
     *request.headers_mut() = map;
+    announce_body(&mut request);
     if let Some(kept) = kept {
         stream.keep_request_headers(kept);
     }
     Ok(request)
+}
+
+/// Says what follows the head where hyper would not, or would not send it.
+///
+/// Source: Envoy; RFC 9110, 8.6 for methods that usually have a body.
+fn announce_body(request: &mut Request<UpstreamBody>) {
+    if request.headers().contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    let is_empty = matches!(request.body(), UpstreamBody::Empty);
+    let is_usually_empty = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT
+    );
+    match (is_empty, is_usually_empty) {
+        (true, false) => {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+        }
+        (false, true) => {
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
+        _ => {}
+    }
+}
+
+/// Headers by which a plugin would decide about the client's connection. Source: Envoy removes
+/// them from every response.
+fn is_framing(name: &HeaderName) -> bool {
+    *name == CONNECTION || *name == TRANSFER_ENCODING || *name == UPGRADE
 }
 
 /// Adds what Envoy adds, and takes away what concerns the client's connection only.

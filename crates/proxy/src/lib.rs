@@ -19,6 +19,7 @@ mod chain;
 mod config;
 mod connection;
 mod exchange;
+mod executor;
 mod filter;
 mod filters;
 mod local_reply;
@@ -35,4 +36,4 @@ pub use self::server::{Proxy, StartProxyError};
 pub use self::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot,
 };
-pub use self::upstream::{UpstreamAddress, UpstreamAddressError};
+pub use self::upstream::{UpstreamAddress, UpstreamAddressError, UpstreamProtocol};

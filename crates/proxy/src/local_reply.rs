@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderValue;
+use http::header::CONTENT_LENGTH;
 use wasmplug_host::{BodyBuffer, Fields, FieldsKind, LocalReply, Pseudo};
 
 use crate::upstream::UpstreamError;
@@ -10,16 +11,13 @@ const CONTENT_TYPE: &[u8] = b"content-type";
 const GRPC: &str = "application/grpc";
 
 /// Headers that a plugin cannot decide: the proxy frames the message.
-const FRAMING: [&str; 5] =
-    [":status", "content-length", "server", "connection", "transfer-encoding"];
+const FRAMING: [&str; 3] = [":status", "connection", "transfer-encoding"];
 
 /// What the client's side of a local reply depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReplyContext {
     /// The request is gRPC: the answer has status 200 and says the rest in headers.
     pub(crate) is_grpc: bool,
-    /// The request has a body that was not read to its end.
-    pub(crate) has_unread_body: bool,
 }
 
 /// Headers and body of a local reply, as response filters see them.
@@ -30,7 +28,10 @@ pub(crate) fn message(reply: LocalReply, cx: ReplyContext) -> (Fields, BodyBuffe
     for (name, value) in &reply.headers {
         let is_framing =
             FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing.as_bytes()));
-        if !is_framing && headers.add(name, value).is_err() {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            // Only its place is the plugin's.
+            set_length(&mut headers, &reply, cx);
+        } else if !is_framing && headers.add(name, value).is_err() {
             tracing::warn!(name = %String::from_utf8_lossy(name), "invalid header in a local reply");
         }
     }
@@ -38,43 +39,52 @@ pub(crate) fn message(reply: LocalReply, cx: ReplyContext) -> (Fields, BodyBuffe
         add_grpc(&mut headers, &reply);
         return (headers, BodyBuffer::default());
     }
-    let forbids_body = matches!(reply.status, 204 | 304);
-    if !reply.body.is_empty() && !forbids_body {
-        headers.push(http::header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-        if headers.get(CONTENT_TYPE).is_none() {
-            let text = HeaderValue::from_static("text/plain");
-            headers.push(http::header::CONTENT_TYPE, text);
-        }
-    }
-    if cx.has_unread_body {
-        headers.push(http::header::CONNECTION, HeaderValue::from_static("close"));
+    set_length(&mut headers, &reply, cx);
+    let forbids_body = forbids_body(&reply);
+    if !reply.body.is_empty() && !forbids_body && headers.get(CONTENT_TYPE).is_none() {
+        headers.push(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     let body = if forbids_body { Bytes::new() } else { reply.body };
     (headers, body.into())
 }
 
+/// Tells the length of a body, once and if there is one.
+fn set_length(headers: &mut Fields, reply: &LocalReply, cx: ReplyContext) {
+    let has_body = !reply.body.is_empty() && !forbids_body(reply) && !cx.is_grpc;
+    if has_body && headers.get_name(&CONTENT_LENGTH).is_none() {
+        headers.push(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+    }
+}
+
+fn forbids_body(reply: &LocalReply) -> bool {
+    matches!(reply.status, 204 | 304)
+}
+
 /// The answer when the upstream cannot be asked or does not answer. Source: Envoy's texts.
 pub(crate) fn upstream_failure(error: &UpstreamError) -> LocalReply {
-    let details = match error {
-        UpstreamError::Request(_) => {
-            "upstream_reset_before_response_started{connection_termination}"
-        }
-        _ => "upstream_reset_before_response_started{remote_connection_failure}",
-    };
-    plain(503, upstream_failure_text(error), details)
+    let status = if error.is_protocol_error() { 502 } else { 503 };
+    let mut reason = reset_reason(error).to_owned();
+    if let UpstreamError::Connect { source, .. } = error {
+        reason = format!("{reason}|delayed connect error: {}", connect_reason(source));
+    }
+    let reason = reason.replace(' ', "_");
+    let details = format!("upstream_reset_before_response_started{{{reason}}}");
+    plain(status, upstream_failure_text(error), &details)
 }
 
 /// What the client, or a plugin that made a call, reads about it.
 pub(crate) fn upstream_failure_text(error: &UpstreamError) -> String {
-    let reason = match error {
-        UpstreamError::Connect { source, .. } => format!(
-            "remote connection failure, transport failure reason: delayed connect error: {}",
-            connect_reason(source)
-        ),
-        UpstreamError::ConnectTimeout { .. } => "connection timeout".to_owned(),
-        UpstreamError::Request(_) => "connection termination".to_owned(),
-    };
+    let reason = reset_reason(error);
     format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}")
+}
+
+fn reset_reason(error: &UpstreamError) -> &'static str {
+    match error {
+        UpstreamError::Connect { .. } => "remote connection failure",
+        UpstreamError::ConnectTimeout { .. } => "connection timeout",
+        UpstreamError::Request(_) if error.is_protocol_error() => "protocol error",
+        UpstreamError::Request(_) => "connection termination",
+    }
 }
 
 /// A request that cannot be forwarded, because a plugin broke it. Source: Envoy.
@@ -197,16 +207,16 @@ mod tests {
     fn framing_is_the_proxys_and_a_content_type_is_added() {
         let reply = reply(&[("X-A", "1"), ("content-length", "9"), ("x-a", "2")], 403, "no");
         let (headers, body) = message(reply, ReplyContext::default());
-        let expected = ":status=403 x-a=1 x-a=2 content-length=2 content-type=text/plain";
+        let expected = ":status=403 x-a=1 content-length=2 x-a=2 content-type=text/plain";
         assert_eq!(text(&headers), expected);
         assert_eq!(Bytes::from(body), "no");
     }
 
     #[test]
-    fn a_given_content_type_stays_and_an_unread_body_closes() {
-        let cx = ReplyContext { has_unread_body: true, ..ReplyContext::default() };
-        let (headers, _) = message(reply(&[("Content-Type", "a/b")], 400, "x"), cx);
-        let expected = ":status=400 content-type=a/b content-length=1 connection=close";
+    fn a_given_content_type_stays() {
+        let reply = reply(&[("Content-Type", "a/b")], 400, "x");
+        let (headers, _) = message(reply, ReplyContext::default());
+        let expected = ":status=400 content-type=a/b content-length=1";
         assert_eq!(text(&headers), expected);
     }
 
@@ -219,7 +229,7 @@ mod tests {
 
     #[test]
     fn grpc_says_it_in_headers() {
-        let cx = ReplyContext { is_grpc: true, ..ReplyContext::default() };
+        let cx = ReplyContext { is_grpc: true };
         let (headers, body) = message(reply(&[("a", "b")], 403, "no ü%"), cx);
         let expected =
             ":status=200 a=b content-type=application/grpc grpc-status=7 grpc-message=no %C3%BC%25";

@@ -38,10 +38,20 @@ struct Inner {
     request_body: Option<Incoming>,
     /// HTTP/1: the end of a body is an event of its own.
     is_http1: bool,
+    /// The same for the upstream.
+    is_upstream_http1: bool,
     response_body: Option<LeasedBody>,
     /// The request needs no more of its body: it has its answer.
     is_answered: bool,
-    /// The response's head went to the client.
+    /// The answer was made here: nothing more happens to the request.
+    is_replied: bool,
+    /// The connection cannot go on after the answer, because the request was not read to its end.
+    must_close: bool,
+    /// The request had no body when it began.
+    is_request_bare: bool,
+    /// The response had no body when it began.
+    is_response_bare: bool,
+    /// The response's head left the chain.
     is_response_started: bool,
     is_reset: bool,
     is_finished: bool,
@@ -71,15 +81,21 @@ impl Stream {
     ) -> Rc<Self> {
         let filters: Filters =
             chain.factories().iter().map(|factory| factory.new_filter(&shared)).collect();
+        let body = Some(body).filter(|body| !body.is_end_stream());
         let inner = Inner {
+            is_request_bare: body.is_none(),
             request: Pipeline::new(Side::Request, filters.len(), buffer_limit),
             response: Pipeline::new(Side::Response, filters.len(), buffer_limit),
             filters,
             _chain: chain,
-            request_body: Some(body).filter(|body| !body.is_end_stream()),
+            request_body: body,
             is_http1,
+            is_upstream_http1: true,
             response_body: None,
             is_answered: false,
+            is_replied: false,
+            must_close: false,
+            is_response_bare: false,
             is_response_started: false,
             is_reset: false,
             is_finished: false,
@@ -99,13 +115,15 @@ impl Stream {
     }
 
     /// Starts the response that the upstream gave.
-    pub(crate) fn start_response(&self, headers: Fields, body: LeasedBody) {
+    pub(crate) fn start_response(&self, headers: Fields, body: LeasedBody, is_http1: bool) {
         let inner = &mut *self.inner.borrow_mut();
         if inner.is_answered {
             return;
         }
         inner.is_answered = true;
+        inner.is_upstream_http1 = is_http1;
         let end = body.is_end_stream();
+        inner.is_response_bare = end;
         inner.response_body = Some(body).filter(|_| !end);
         self.shared.set_details("via_upstream");
         note_status(&self.shared, &headers);
@@ -170,7 +188,7 @@ impl Stream {
         let inner = &mut *self.inner.borrow_mut();
         loop {
             inner.look_at_actions(&self.shared);
-            if inner.is_reset || (side == Side::Request && inner.is_answered_early()) {
+            if inner.is_reset || (side == Side::Request && inner.is_request_over()) {
                 self.shared.wake_all();
                 return Poll::Ready(Some(Err(BodyError::Reset)));
             }
@@ -215,16 +233,38 @@ impl Stream {
         is_whole.then(|| std::mem::take(&mut outlet.body))
     }
 
+    /// Whether the message was nothing but its head from the start.
+    pub(crate) fn is_bare(&self, side: Side) -> bool {
+        let inner = self.inner.borrow();
+        match side {
+            Side::Request => inner.is_request_bare,
+            Side::Response => inner.is_response_bare,
+        }
+    }
+
+    /// Whether the client's side is to be cut.
+    pub(crate) fn is_reset(&self) -> bool {
+        self.inner.borrow().is_reset
+    }
+
+    /// Whether there is an answer, from the upstream or from here.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.inner.borrow().is_answered
+    }
+
+    /// Whether the client's connection has to end with this answer.
+    pub(crate) fn must_close(&self) -> bool {
+        self.inner.borrow().must_close
+    }
+
     /// Keeps the request headers, as the upstream gets them, for the log.
     pub(crate) fn keep_request_headers(&self, headers: Fields) {
         self.inner.borrow_mut().log_fields.request_headers = Some(headers);
     }
 
-    /// The response's head goes to the client; its headers are kept for the log.
-    pub(crate) fn response_started(&self, headers: Fields) {
-        let inner = &mut *self.inner.borrow_mut();
-        inner.is_response_started = true;
-        inner.log_fields.response_headers = Some(headers);
+    /// Keeps the response headers, as the client gets them, for the log.
+    pub(crate) fn keep_response_headers(&self, headers: Fields) {
+        self.inner.borrow_mut().log_fields.response_headers = Some(headers);
     }
 
     /// Whether somebody will look at the headers after the stream.
@@ -270,9 +310,10 @@ impl Inner {
         }
     }
 
-    /// The request was answered before its own end.
-    fn is_answered_early(&self) -> bool {
-        self.is_answered && self.response_body.is_none() && self.is_response_started
+    /// Nobody needs the rest of the request: it was answered here, or completely.
+    fn is_request_over(&self) -> bool {
+        self.is_replied
+            || self.is_answered && self.response_body.is_none() && self.is_response_started
     }
 
     fn next_event(&mut self) -> Poll<RequestEvent> {
@@ -280,6 +321,8 @@ impl Inner {
             return Poll::Ready(RequestEvent::Reset);
         }
         if let Some(headers) = self.response.outlet().headers.take() {
+            // Whatever happens from now on, these headers are the client's.
+            self.is_response_started = true;
             return Poll::Ready(RequestEvent::Respond(headers));
         }
         if !self.is_answered
@@ -335,10 +378,10 @@ impl Inner {
             return;
         }
         self.response_body = None;
-        self.is_answered = true;
-        let has_unread_body = self.is_http1 && self.request_body.is_some();
-        let cx = ReplyContext { is_grpc: self.is_grpc, has_unread_body };
-        let (headers, body) = local_reply::message(reply, cx);
+        (self.is_answered, self.is_replied) = (true, true);
+        self.must_close = self.is_http1 && self.request_body.is_some();
+        let (headers, body) = local_reply::message(reply, ReplyContext { is_grpc: self.is_grpc });
+        self.is_response_bare = body.is_empty();
         note_status(shared, &headers);
         match side {
             // Through the filters that saw the request, in reverse.
@@ -359,7 +402,7 @@ impl Inner {
 
     /// Reads one frame of the request body into the chain.
     fn poll_request_body(&mut self, shared: &StreamShared, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.request.wants_more() {
+        if self.is_replied || !self.request.wants_more() {
             return Poll::Pending;
         }
         let Some(body) = &mut self.request_body else { return Poll::Pending };
@@ -413,7 +456,11 @@ impl Inner {
                 Ok(bytes) => {
                     let sent = shared.response_bytes.get().saturating_add(count(&bytes));
                     shared.response_bytes.set(sent);
-                    self.response.start_body(&mut self.filters, bytes.into(), false)
+                    let ends_now = !self.is_upstream_http1 && body.is_end_stream();
+                    if ends_now {
+                        self.response_body = None;
+                    }
+                    self.response.start_body(&mut self.filters, bytes.into(), ends_now)
                 }
                 Err(frame) => {
                     self.response_body = None;

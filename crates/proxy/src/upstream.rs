@@ -3,5 +3,5 @@
 mod address;
 mod pool;
 
-pub use self::address::{UpstreamAddress, UpstreamAddressError};
+pub use self::address::{UpstreamAddress, UpstreamAddressError, UpstreamProtocol};
 pub(crate) use self::pool::{Lease, Pool, UpstreamError};

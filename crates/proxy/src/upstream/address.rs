@@ -1,18 +1,30 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Host and port of the upstream, as a user writes it.
+/// Host, port and protocol of the upstream, as a user writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamAddress {
     host: String,
     port: u16,
+    protocol: UpstreamProtocol,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1, written `http://`.
+    Http1,
+    /// HTTP/2 without TLS, from the first byte, written `h2c://`. What gRPC needs.
+    Http2,
 }
 
 /// Why a text is not an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamAddressError {
-    /// Another scheme than `http`.
-    #[error("upstream `{text}` has the scheme `{scheme}`, only `http` is spoken to upstreams")]
+    /// Another scheme than `http` and `h2c`.
+    #[error(
+        "upstream `{text}` has the scheme `{scheme}`, only `http` and `h2c` are spoken to upstreams"
+    )]
     Scheme {
         /// What was given.
         text: String,
@@ -45,22 +57,34 @@ impl UpstreamAddress {
     pub fn port(&self) -> u16 {
         self.port
     }
+
+    /// What is spoken there.
+    pub fn protocol(&self) -> UpstreamProtocol {
+        self.protocol
+    }
 }
 
 impl From<std::net::SocketAddr> for UpstreamAddress {
     fn from(address: std::net::SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
+        let protocol = UpstreamProtocol::Http1;
+        Self { host: address.ip().to_string(), port: address.port(), protocol }
     }
 }
 
-/// Reads `host:port`, `[v6]:port` or `http://host[:port]`.
+/// Reads `host:port`, `[v6]:port`, `http://host[:port]` or `h2c://host[:port]`.
 impl FromStr for UpstreamAddress {
     type Err = UpstreamAddressError;
 
     fn from_str(text: &str) -> Result<Self, UpstreamAddressError> {
         let form = || UpstreamAddressError::Form { text: text.to_owned() };
+        let mut protocol = UpstreamProtocol::Http1;
         let (authority, default_port) = match text.split_once("://") {
-            Some(("http", rest)) => (rest.strip_suffix('/').unwrap_or(rest), Some(80)),
+            Some((scheme @ ("http" | "h2c"), rest)) => {
+                if scheme == "h2c" {
+                    protocol = UpstreamProtocol::Http2;
+                }
+                (rest.strip_suffix('/').unwrap_or(rest), Some(80))
+            }
             Some((scheme, _)) => {
                 let scheme = scheme.to_owned();
                 return Err(UpstreamAddressError::Scheme { text: text.to_owned(), scheme });
@@ -80,7 +104,7 @@ impl FromStr for UpstreamAddress {
             None => None,
         };
         let port = port.ok_or_else(|| UpstreamAddressError::Port { text: text.to_owned() })?;
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.to_owned(), port, protocol })
     }
 }
 
@@ -113,6 +137,15 @@ mod tests {
         ] {
             assert_eq!(parse(text).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn the_scheme_says_what_is_spoken() {
+        use super::UpstreamProtocol;
+        let protocol = |text: &str| text.parse::<UpstreamAddress>().unwrap().protocol();
+        assert_eq!(protocol("h2c://a:1"), UpstreamProtocol::Http2);
+        assert_eq!(protocol("http://a:1"), UpstreamProtocol::Http1);
+        assert_eq!(protocol("a:1"), UpstreamProtocol::Http1);
     }
 
     #[test]

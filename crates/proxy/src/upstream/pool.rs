@@ -4,20 +4,24 @@
 //! one request and comes back when the response has been read to its end.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::UpstreamAddress;
+use super::{UpstreamAddress, UpstreamProtocol};
 use crate::body::UpstreamBody;
 use crate::config::ProxyLimits;
+use crate::executor::LocalExecutor;
 
 /// Connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -29,8 +33,15 @@ pub(crate) struct Pool {
 }
 
 struct Connection {
-    sender: SendRequest<UpstreamBody>,
+    sender: Sender,
     peer: SocketAddr,
+}
+
+enum Sender {
+    /// Serves one request at a time.
+    Http1(http1::SendRequest<UpstreamBody>),
+    /// Serves many; clones share the connection.
+    Http2(http2::SendRequest<UpstreamBody>),
 }
 
 /// A connection that serves one request. Give it back with [`Lease::release`]; dropping it closes
@@ -53,6 +64,15 @@ pub(crate) enum UpstreamError {
     ConnectTimeout { address: UpstreamAddress },
     #[error("the upstream did not answer")]
     Request(#[source] hyper::Error),
+}
+
+// === impl UpstreamError ===
+
+impl UpstreamError {
+    /// The upstream did answer, but not in HTTP.
+    pub(crate) fn is_protocol_error(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_parse())
+    }
 }
 
 // === impl Pool ===
@@ -84,7 +104,14 @@ impl Pool {
                 Some(connection) => (connection, false),
                 None => (self.connect().await?, true),
             };
-            match connection.sender.try_send_request(request).await {
+            let sent = match &mut connection.sender {
+                Sender::Http1(sender) => sender.try_send_request(request).await,
+                Sender::Http2(sender) => {
+                    address_for_http2(&mut request);
+                    sender.try_send_request(request).await
+                }
+            };
+            match sent {
                 Ok(response) => {
                     return Ok((response, Lease { connection, pool: Rc::clone(self) }));
                 }
@@ -97,12 +124,23 @@ impl Pool {
         }
     }
 
-    /// An idle connection that is ready for a request.
+    /// An idle connection that is ready for a request. One of HTTP/2 stays for others.
     async fn take_idle(&self) -> Option<Connection> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
-            if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
-                return Some(connection);
+            match &mut connection.sender {
+                Sender::Http1(sender) => {
+                    if sender.is_ready() || sender.ready().await.is_ok() {
+                        return Some(connection);
+                    }
+                }
+                Sender::Http2(sender) if sender.is_closed() => {}
+                Sender::Http2(sender) => {
+                    let shared = Sender::Http2(sender.clone());
+                    let peer = connection.peer;
+                    self.idle.borrow_mut().push(Connection { sender: shared, peer });
+                    return Some(connection);
+                }
             }
         }
     }
@@ -119,23 +157,61 @@ impl Pool {
         let peer = peer.map_err(|source| UpstreamError::Connect { address: address(), source })?;
         // Without it small requests wait for an acknowledgement; if it fails, they do.
         let _ = stream.set_nodelay(true);
-        let mut builder = Builder::new();
-        builder.max_headers(self.max_headers);
-        let handshake = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(UpstreamError::Request)?;
-        // Ends when the sender is dropped or the upstream closes.
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "upstream connection ended");
+        let stream = TokioIo::new(stream);
+        let sender = match self.address.protocol() {
+            UpstreamProtocol::Http1 => {
+                let mut builder = http1::Builder::new();
+                builder.max_headers(self.max_headers);
+                let handshake = builder.handshake(stream).await;
+                let (sender, connection) = handshake.map_err(UpstreamError::Request)?;
+                run(connection);
+                Sender::Http1(sender)
             }
-        });
+            UpstreamProtocol::Http2 => {
+                let handshake = http2::Builder::new(LocalExecutor).handshake(stream).await;
+                let (sender, connection) = handshake.map_err(UpstreamError::Request)?;
+                run(connection);
+                let shared = Sender::Http2(sender.clone());
+                self.idle.borrow_mut().push(Connection { sender: shared, peer });
+                Sender::Http2(sender)
+            }
+        };
         Ok(Connection { sender, peer })
     }
+}
+
+/// HTTP/2 says the authority in the request's target, not in a `host` header.
+fn address_for_http2(request: &mut Request<UpstreamBody>) {
+    *request.version_mut() = Version::HTTP_2;
+    let Some(host) = request.headers_mut().remove(HOST) else { return };
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Authority::try_from(host.as_bytes()).ok();
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// Reads and writes a connection until its sender is dropped or the upstream closes.
+fn run(connection: impl Future<Output = hyper::Result<()>> + 'static) {
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %error, "upstream connection ended");
+        }
+    });
 }
 
 // === impl Lease ===
 
 impl Lease {
+    /// Whether the connection speaks HTTP/1.
+    pub(crate) fn is_http1(&self) -> bool {
+        matches!(self.connection.sender, Sender::Http1(_))
+    }
+
     /// The upstream's address.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.connection.peer
@@ -143,8 +219,9 @@ impl Lease {
 
     /// Gives the connection back: its response was read to the end.
     pub(crate) fn release(self) {
+        let Sender::Http1(sender) = &self.connection.sender else { return };
         let mut idle = self.pool.idle.borrow_mut();
-        if !self.connection.sender.is_closed() && idle.len() < self.pool.max_idle {
+        if !sender.is_closed() && idle.len() < self.pool.max_idle {
             idle.push(self.connection);
         }
     }
