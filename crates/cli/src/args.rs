@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderValue;
-use wasmplug_api::WorkloadRole;
+use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_proxy::UpstreamAddress;
 
 /// Run Istio WasmPlugins anywhere.
@@ -27,6 +27,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Quickstart(QuickstartArguments),
     Run(Box<RunArguments>),
+    Check(CheckArguments),
+    Explain(ExplainArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }
@@ -92,21 +94,8 @@ pub(crate) struct RunArguments {
     /// Where `/ready`, `/stats/prometheus` and `/config_dump` are.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15000")]
     pub(crate) admin: SocketAddr,
-    /// Namespace of the workload that this proxy stands for.
-    #[arg(long, default_value = "default")]
-    pub(crate) namespace: String,
-    /// Label of the workload, for selectors; may be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
-    pub(crate) labels: Vec<(String, String)>,
-    /// What the proxy is to the workload: sidecar-inbound, sidecar-outbound or gateway.
-    #[arg(long, default_value = "sidecar-inbound")]
-    pub(crate) role: WorkloadRole,
-    /// Namespace whose resources apply to the whole mesh.
-    #[arg(long, default_value = "istio-system")]
-    pub(crate) root_namespace: String,
-    /// Port that `match.ports` is compared with; any port matches if it is not given.
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) workload: WorkloadArguments,
     /// Cluster that plugins may call, as NAME=HOST:PORT; may be repeated. Istio's
     /// `outbound|PORT||HOST` finds the one with that host and port.
     #[arg(long = "cluster", value_name = "NAME=HOST:PORT", value_parser = parse_cluster)]
@@ -126,6 +115,72 @@ pub(crate) struct RunArguments {
     pub(crate) plain_http_registries: Vec<String>,
     #[command(flatten)]
     pub(crate) logging: LoggingArguments,
+}
+
+/// Validate resource files by Istio's rules, without running anything.
+///
+/// Reports every finding of every document at once, with file, line, column and a hint. Exits with
+/// 1 if there is an error; warnings do not count.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wasmplug check -f wasmplugin.yaml
+  wasmplug check -f plugins/ -o json | jq '.findings[].message'")]
+pub(crate) struct CheckArguments {
+    /// File or folder with resources as YAML or JSON; may be repeated.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// How the result is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// Show the filter chain of a workload: what runs, in which order, why, and what does not.
+///
+/// Nothing is fetched. Exits with 1 if a resource has an error.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wasmplug explain -f plugins/ --namespace shop --label app=web
+  wasmplug explain -f plugins/ --role gateway -o json | jq '.plan.filters[].resource'")]
+pub(crate) struct ExplainArguments {
+    /// File or folder with resources as YAML or JSON; may be repeated.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) workload: WorkloadArguments,
+    /// How the result is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// Form of a command's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// The workload that a chain is planned for.
+#[derive(Debug, Args)]
+pub(crate) struct WorkloadArguments {
+    /// Namespace of the workload that this proxy stands for.
+    #[arg(long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Label of the workload, for selectors; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// What the proxy is to the workload: sidecar-inbound, sidecar-outbound or gateway.
+    #[arg(long, default_value = "sidecar-inbound")]
+    pub(crate) role: WorkloadRole,
+    /// Namespace whose resources apply to the whole mesh.
+    #[arg(long, default_value = "istio-system")]
+    pub(crate) root_namespace: String,
+    /// Port that `match.ports` is compared with; any port matches if it is not given.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
 }
 
 /// What is logged to standard error.
@@ -149,6 +204,21 @@ pub(crate) struct CompletionsArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wasmplug man | man -l -")]
 pub(crate) struct ManArguments {}
+
+// === impl WorkloadArguments ===
+
+impl WorkloadArguments {
+    /// The workload in the terms of the plan.
+    pub(crate) fn workload(&self) -> Workload {
+        Workload {
+            namespace: self.namespace.clone(),
+            labels: self.labels.iter().cloned().collect(),
+            role: self.role,
+            root_namespace: self.root_namespace.clone(),
+            port: self.port,
+        }
+    }
+}
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

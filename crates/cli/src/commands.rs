@@ -1,6 +1,8 @@
 //! One verb each.
 
+mod check;
 mod completions;
+mod explain;
 mod quickstart;
 mod run;
 
@@ -12,6 +14,8 @@ pub(crate) fn run(arguments: Arguments, environment: &Environment) -> anyhow::Re
     match arguments.command {
         Command::Quickstart(arguments) => quickstart::run(&arguments, environment),
         Command::Run(arguments) => run::run(&arguments, environment),
+        Command::Check(arguments) => check::run(&arguments, environment),
+        Command::Explain(arguments) => explain::run(&arguments, environment),
         Command::Completions(arguments) => completions::completions(&arguments),
         Command::Man(arguments) => completions::man(&arguments),
     }

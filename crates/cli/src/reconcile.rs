@@ -196,7 +196,7 @@ fn warn_unused(plan: &Plan) {
 }
 
 /// The phase as the resource spells it.
-fn phase(phase: PluginPhase) -> &'static str {
+pub(crate) fn phase(phase: PluginPhase) -> &'static str {
     match phase {
         PluginPhase::Authn => "AUTHN",
         PluginPhase::Authz => "AUTHZ",

@@ -39,6 +39,8 @@ pub(crate) struct Reading {
     pub(crate) findings: Vec<Diagnostic>,
     /// Documents of unknown kinds in those files.
     pub(crate) ignored: Vec<IgnoredDocument>,
+    /// Resources without an error in those files, also in files that have others with one.
+    pub(crate) valid: usize,
 }
 
 // === impl Sources ===
@@ -115,6 +117,7 @@ impl Sources {
         let is_broken = parsed.diagnostics.iter().any(|found| found.severity == Severity::Error);
         reading.findings.extend(parsed.diagnostics);
         reading.ignored.extend(parsed.ignored.iter().cloned());
+        reading.valid = reading.valid.saturating_add(parsed.resources.len());
         let previous = self.files.remove(&path);
         let file = match previous {
             Some(previous) if is_broken => File { text, ..previous },

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use wasmplug_api::Workload;
 use wasmplug_host::Host;
 use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{Proxy, ProxyConfig, StartProxyError};
@@ -23,7 +22,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     );
     options.plain_http_registries.clone_from(&arguments.plain_http_registries);
     let store = Arc::new(ModuleStore::open(options)?);
-    let workload = workload(arguments);
+    let workload = arguments.workload.workload();
     let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
     let mut sources = Sources::new(arguments.files.clone());
     reconciler.first_reading(&mut sources)?;
@@ -78,16 +77,6 @@ pub(super) async fn stop_asked() -> anyhow::Result<()> {
     }
     output::talk("stopping: open requests may end");
     Ok(())
-}
-
-fn workload(arguments: &RunArguments) -> Workload {
-    Workload {
-        namespace: arguments.namespace.clone(),
-        labels: arguments.labels.iter().cloned().collect(),
-        role: arguments.role,
-        root_namespace: arguments.root_namespace.clone(),
-        port: arguments.port,
-    }
 }
 
 fn proxy_config(arguments: &RunArguments, environment: &Environment) -> ProxyConfig {

@@ -74,7 +74,11 @@ fn wrong_usage_has_its_own_status() {
     let arguments = ["run", "-f", "a.yaml", "--upstream", "https://example.com"];
     let ended = run_to_end(folder.path(), &arguments);
     assert_eq!(ended.status, Some(2));
-    assert!(ended.stderr.contains("only `http` is spoken to upstreams"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("only `http` and `h2c` are spoken to upstreams"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -1,0 +1,45 @@
+//! `wasmplug check`: what is wrong with resource files.
+
+use serde_json::json;
+use wasmplug_api::Severity;
+
+use crate::args::{CheckArguments, Format};
+use crate::diagnostics::{InvalidResources, print_finding};
+use crate::environment::Environment;
+use crate::output;
+use crate::sources::{Reading, Sources};
+
+pub(super) fn run(arguments: &CheckArguments, environment: &Environment) -> anyhow::Result<()> {
+    let mut sources = Sources::new(arguments.files.clone());
+    let reading = sources.read()?;
+    let fine = reading.valid;
+    match arguments.output {
+        Format::Json => output::data(format!(
+            "{:#}",
+            json!({ "findings": reading.findings, "ignored": reading.ignored, "valid": fine })
+        )),
+        Format::Text => {
+            for finding in &reading.findings {
+                print_finding(finding, environment.has_colours);
+            }
+            for ignored in &reading.ignored {
+                output::talk(format!(
+                    "{}: not looked at: {} ({})",
+                    ignored.position, ignored.kind, ignored.api_version
+                ));
+            }
+            let noun = if fine == 1 { "resource is" } else { "resources are" };
+            output::data(format!("{fine} {noun} valid"));
+        }
+    }
+    fail_on_errors(&reading)
+}
+
+/// Fails if a document has an error; its finding has been printed.
+pub(super) fn fail_on_errors(reading: &Reading) -> anyhow::Result<()> {
+    let is_error = |finding: &&wasmplug_api::Diagnostic| finding.severity == Severity::Error;
+    match reading.findings.iter().filter(is_error).count() {
+        0 => Ok(()),
+        errors => Err(InvalidResources { errors }.into()),
+    }
+}
