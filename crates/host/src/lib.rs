@@ -34,6 +34,7 @@ mod callbacks;
 mod clock;
 mod compiled_module;
 mod context;
+mod deadline;
 mod engine;
 mod error;
 mod failure;

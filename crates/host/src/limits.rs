@@ -10,13 +10,14 @@ pub const EPOCH_PERIOD: Duration = Duration::from_millis(10);
 /// What one VM may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest time that one callback of a stream may run before the VM is trapped.
+    /// Most processor time that one callback of a stream may take before the VM is trapped.
     ///
-    /// Rounded up to whole [`EPOCH_PERIOD`]s. Default: 100 ms.
+    /// Looked at every half of it, in whole [`EPOCH_PERIOD`]s, so that a guest is stopped at the
+    /// latest after one and a half times as much. Default: 100 ms.
     pub callback_deadline: Duration,
-    /// Longest time that instantiation, start and configuration may take, each.
+    /// Most processor time that instantiation, start and configuration may take, each.
     ///
-    /// Rounded up to whole [`EPOCH_PERIOD`]s. Default: 1 s.
+    /// Looked at as [`Limits::callback_deadline`]. Default: 1 s.
     pub start_deadline: Duration,
     /// Most linear memory in bytes; `memory.grow` beyond it returns -1 to the guest.
     ///

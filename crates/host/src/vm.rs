@@ -6,6 +6,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use wasmtime::{Memory, Store, TypedFunc, WasmParams, WasmResults};
@@ -14,10 +15,11 @@ use crate::abi::{AbiVersion, LogLevel};
 use crate::callbacks::{Callbacks, HeadersCallback, typed};
 use crate::compiled_module::CompiledModule;
 use crate::context::{Context, ContextTable, RootContext, StreamContext};
+use crate::deadline::Deadline;
 use crate::error::{Failure, FailureKind, StartError};
 use crate::failure::describe;
 use crate::host::Host;
-use crate::limits::{GrowthLimiter, Limits, epochs};
+use crate::limits::{GrowthLimiter, Limits};
 use crate::log::LogRecord;
 use crate::plugin::PluginServices;
 use crate::plugin_metrics::DefinedMetrics;
@@ -48,8 +50,8 @@ pub struct WeakVmHandle(Weak<VmCell>);
 struct VmCell {
     store: RefCell<Store<VmState>>,
     callbacks: Callbacks,
-    callback_epochs: u64,
-    start_epochs: u64,
+    callback_deadline: Duration,
+    start_deadline: Duration,
     failure: OnceCell<Failure>,
 }
 
@@ -71,6 +73,7 @@ pub(crate) struct VmState {
     pub(crate) config: VmConfig,
     pub(crate) abi: AbiVersion,
     pub(crate) limiter: GrowthLimiter,
+    pub(crate) deadline: Deadline,
     pub(crate) memory: Option<Memory>,
     /// Behind an `Rc`: cloning a typed function itself costs three times a hostcall.
     pub(crate) allocator: Option<Rc<TypedFunc<u32, u32>>>,
@@ -101,13 +104,14 @@ impl VmHandle {
         module: &CompiledModule,
         config: VmConfig,
     ) -> Result<Self, StartError> {
-        let start_epochs = epochs(config.limits.start_deadline);
-        let callback_epochs = epochs(config.limits.callback_deadline);
+        let start_deadline = config.limits.start_deadline;
+        let callback_deadline = config.limits.callback_deadline;
         let state = VmState::new(host, module.abi_version(), config);
         let mut store = Store::new(&host.engine().inner, state);
         store.limiter(|state| &mut state.limiter);
-        store.epoch_deadline_trap();
-        store.set_epoch_deadline(start_epochs);
+        store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.check()));
+        let epochs = store.data_mut().deadline.begin(start_deadline);
+        store.set_epoch_deadline(epochs);
         let instance = module
             .instance_pre()
             .instantiate(&mut store)
@@ -121,8 +125,8 @@ impl VmHandle {
         let vm = Self(Rc::new(VmCell {
             store: RefCell::new(store),
             callbacks,
-            callback_epochs,
-            start_epochs,
+            callback_deadline,
+            start_deadline,
             failure: OnceCell::new(),
         }));
         vm.run_start_code(&instance)?;
@@ -178,7 +182,7 @@ impl VmHandle {
         let Some(callback) = callback else {
             return self.failure().map_or(Ok(None), Err);
         };
-        self.call(context, name, self.0.callback_epochs, |store| callback.call(store, params))
+        self.call(context, name, self.0.callback_deadline, |store| callback.call(store, params))
             .map(Some)
     }
 
@@ -195,7 +199,7 @@ impl VmHandle {
         Results: WasmResults,
     {
         let Some(callback) = callback else { return Ok(None) };
-        self.call(context, name, self.0.start_epochs, |store| callback.call(store, params))
+        self.call(context, name, self.0.start_deadline, |store| callback.call(store, params))
             .map(Some)
     }
 
@@ -211,7 +215,7 @@ impl VmHandle {
             return self.failure().map_or(Ok(None), Err);
         };
         let call = |store: &mut Store<VmState>| callback.call(store, context, count, end_of_stream);
-        self.call(context, name, self.0.callback_epochs, call).map(Some)
+        self.call(context, name, self.0.callback_deadline, call).map(Some)
     }
 
     /// Adds a context. `None` at the limit of live contexts or if the VM died.
@@ -254,7 +258,7 @@ impl VmHandle {
         &self,
         context: u32,
         name: &'static str,
-        deadline: u64,
+        deadline: Duration,
         enter: impl FnOnce(&mut Store<VmState>) -> wasmtime::Result<R>,
     ) -> Result<R, Failure> {
         if let Some(failure) = self.0.failure.get() {
@@ -266,7 +270,8 @@ impl VmHandle {
         state.effective = 0;
         // What was refused in an earlier callback is not why this one dies.
         state.limiter.refused = None;
-        store.set_epoch_deadline(deadline);
+        let epochs = store.data_mut().deadline.begin(deadline);
+        store.set_epoch_deadline(epochs);
         let result = enter(&mut store);
         let touched = std::mem::take(&mut store.data_mut().touched);
         match result {
@@ -364,6 +369,7 @@ impl VmState {
             host: Arc::clone(host),
             _lease: VmIdLease::new(host, &config.vm_id),
             limiter: GrowthLimiter::new(&config.limits),
+            deadline: Deadline::default(),
             metrics: DefinedMetrics::new(config.limits.metrics),
             config,
             abi,
