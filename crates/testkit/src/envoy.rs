@@ -46,6 +46,7 @@ pub struct EnvoyBuilder {
     upstream: Option<SocketAddr>,
     filters: Vec<WasmFilter>,
     log_level: String,
+    passes_trailers: bool,
 }
 
 /// Why an Envoy that is there did not start.
@@ -89,7 +90,12 @@ struct Process {
 impl Envoy {
     /// An Envoy without filters.
     pub fn builder() -> EnvoyBuilder {
-        EnvoyBuilder { upstream: None, filters: Vec::new(), log_level: "info".to_owned() }
+        EnvoyBuilder {
+            upstream: None,
+            filters: Vec::new(),
+            log_level: "info".to_owned(),
+            passes_trailers: false,
+        }
     }
 
     /// The Envoy binary: `WASMPLUG_ENVOY`, or `target/tools/bin/envoy` of this workspace.
@@ -170,6 +176,13 @@ impl EnvoyBuilder {
         self
     }
 
+    /// Lets HTTP/1 trailers pass in both directions. Default: Envoy drops them.
+    #[must_use]
+    pub fn trailers(mut self) -> Self {
+        self.passes_trailers = true;
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// `None` when there is no binary; a line that begins with `SKIPPED:` then says so on stdout.
@@ -192,7 +205,7 @@ impl EnvoyBuilder {
         let directory = TempDir::new().map_err(at("make a directory"))?;
         let config = directory.path().join("bootstrap.json");
         let admin_path = directory.path().join("admin.txt");
-        let document = bootstrap::document(upstream, &self.filters);
+        let document = bootstrap::document(upstream, &self.filters, self.passes_trailers);
         std::fs::write(&config, document.to_string()).map_err(at("write the bootstrap"))?;
         let child = Command::new(binary)
             .arg("-c")

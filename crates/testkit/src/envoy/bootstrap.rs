@@ -97,7 +97,11 @@ impl WasmFilter {
 }
 
 /// The whole document; JSON is YAML, and needs no quoting rules.
-pub(super) fn document(upstream: SocketAddr, filters: &[WasmFilter]) -> Value {
+pub(super) fn document(
+    upstream: SocketAddr,
+    filters: &[WasmFilter],
+    passes_trailers: bool,
+) -> Value {
     let mut http_filters: Vec<Value> = filters.iter().map(WasmFilter::document).collect();
     http_filters.push(json!({
         "name": "envoy.filters.http.router",
@@ -112,12 +116,21 @@ pub(super) fn document(upstream: SocketAddr, filters: &[WasmFilter]) -> Value {
             "listeners": [{
                 "name": "traffic",
                 "address": address(any_port),
-                "filter_chains": [{ "filters": [connection_manager(&http_filters)] }],
+                "filter_chains": [{ "filters": [connection_manager(&http_filters, passes_trailers)] }],
             }],
             "clusters": [{
                 "name": "upstream",
                 "type": "STATIC",
                 "connect_timeout": "1s",
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.\
+                                  HttpProtocolOptions",
+                        "explicit_http_config": {
+                            "http_protocol_options": { "enable_trailers": passes_trailers },
+                        },
+                    },
+                },
                 "load_assignment": {
                     "cluster_name": "upstream",
                     "endpoints": [{
@@ -129,7 +142,7 @@ pub(super) fn document(upstream: SocketAddr, filters: &[WasmFilter]) -> Value {
     })
 }
 
-fn connection_manager(http_filters: &[Value]) -> Value {
+fn connection_manager(http_filters: &[Value], passes_trailers: bool) -> Value {
     let type_url = "type.googleapis.com/envoy.extensions.filters.network.\
                     http_connection_manager.v3.HttpConnectionManager";
     json!({
@@ -138,6 +151,7 @@ fn connection_manager(http_filters: &[Value]) -> Value {
             "@type": type_url,
             "stat_prefix": "traffic",
             "codec_type": "AUTO",
+            "http_protocol_options": { "enable_trailers": passes_trailers },
             "http_filters": http_filters,
             "route_config": {
                 "name": "traffic",
