@@ -1,0 +1,29 @@
+//! The same plugins and requests in front of the same upstream, in a real Envoy and here: whatever
+//! client and upstream can see must be the same, or a difference that is written down with its
+//! reason.
+//!
+//! Without an Envoy binary each case prints a line that begins with `SKIPPED:`.
+
+mod attributes;
+mod bodies;
+mod case;
+mod diff;
+mod examples;
+mod failures;
+mod headers;
+mod local_replies;
+mod pausing;
+mod plain;
+mod reasons;
+mod transcript;
+
+/// Makes a test of each case, so that a failure has a name.
+macro_rules! cases {
+    ($($name:ident => $case:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            $case.check();
+        })*
+    };
+}
+use cases;

@@ -1,0 +1,69 @@
+//! What plugins can ask about a stream.
+
+use std::fmt::Write as _;
+
+use super::case::{Case, get, guest, post, request};
+use super::cases;
+use crate::harness::Plugin;
+
+/// Writes texts and numbers into response headers, asked for in the given callback.
+fn asks(side: &str, texts: &[&str], numbers: &[&str]) -> Case {
+    let mut callback = format!("on {side}_headers:\n");
+    let map = if side == "request" { "#0" } else { "#2" };
+    let kinds = [("property", texts), ("number_property", numbers)];
+    for (call, path) in kinds.iter().flat_map(|(call, paths)| paths.iter().map(move |p| (call, p)))
+    {
+        let name = path.replace('.', "-");
+        let path = path.replace('.', "\\00");
+        let _ = writeln!(callback, "(call $add {map} 'x-{name}' (call ${call} '{path}'))");
+    }
+    guest(&callback)
+}
+
+cases! {
+    of_a_request_in_the_request => asks("request", &[
+        "request.path", "request.url_path", "request.query", "request.host", "request.scheme",
+        "request.method", "request.protocol", "request.referer", "request.useragent",
+        "request.headers.x-own", "request.headers.absent", "source.address",
+        "destination.address", "connection.requested_server_name", "response.code_details",
+        "request.absent", "absent",
+    ], &["request.size", "response.code", "response.flags"])
+    .send([
+        request("GET", "/a/b?c=d", "x-own: 1\nx-own: 2\nuser-agent: me\nreferer: r\n", ""),
+        get("/"),
+    ]);
+    of_a_request_with_a_body => asks("request", &[], &["request.total_size", "request.size"])
+        .send([post("/", "hello")]);
+    of_a_request_in_the_response => asks("response", &[
+        "request.path", "request.host", "request.method", "request.protocol", "source.address",
+        "upstream.address", "response.code_details", "response.headers.x-upstream",
+    ], &["response.code", "response.flags", "request.size"])
+    .send([get("/"), get("/status/404")]);
+    of_the_plugin => asks("response", &["plugin_name", "plugin_root_id", "plugin_vm_id"], &[])
+        .send([get("/")]);
+    of_a_local_reply => asks("response", &["response.code_details"],
+        &["response.code", "response.flags"])
+        .plugin(Plugin::guest("on request_headers:\n(call $reply #403 'no' {x-a: 1})"))
+        .send([get("/")]);
+    of_a_failed_upstream => asks("response", &["response.code_details"],
+        &["response.code", "response.flags"]).upstream_down().send([get("/")]);
+    stored_by_a_plugin_and_read_by_another => guest("
+        on request_headers:
+            (call $set_property 'mine' 'value of the first')
+        on response_headers:
+            (call $add #response 'x-first' (call $property 'mine'))
+            (call $add #response 'x-state' (call $property 'filter_state\\00wasm.mine'))
+            (call $add #response 'x-second' (call $property 'other'))
+        ").plugin(Plugin::guest("
+        on request_headers:
+            (call $add #request 'x-mine' (call $property 'mine'))
+            (call $set_property 'mine' 'value of the second')
+            (call $set_property 'other' '')
+        ")).send([get("/")]);
+    a_built_in_attribute_is_not_replaced => guest("
+        on request_headers:
+            (call $set_property 'request' 'mine')
+            (call $add #request 'x-path' (call $property 'request\\00path'))
+            (call $add #request 'x-bare' (call $property 'request'))
+        ").send([get("/")]);
+}

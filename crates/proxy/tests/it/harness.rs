@@ -1,0 +1,263 @@
+//! A proxy on a free loopback port, with plugins, in front of an upstream.
+//!
+//! ```ignore
+//! let proxy = Setup::new().plugin(Plugin::guest("on request_headers: …")).start();
+//! assert_eq!(proxy.get("/").status, 200);
+//! ```
+
+mod guest;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use wasmplug_api::{Plan, Workload, WorkloadRole, parse_file, plan};
+use wasmplug_host::{Host, Limits};
+use wasmplug_module::{ModuleStore, StoreOptions};
+use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, SnapshotBuilder};
+use wasmplug_testkit::upstream::UpstreamBuilder;
+use wasmplug_testkit::{RawClient, Response, Upstream, UpstreamThread};
+
+/// Names the folder of the example plugins. Default: `plugins/prebuilt` of the repository.
+const PREBUILT_VARIABLE: &str = "WASMPLUG_PREBUILT_DIR";
+
+/// Namespace of all resources.
+const NAMESPACE: &str = "default";
+
+/// One `WasmPlugin`.
+#[derive(Clone, Debug)]
+pub(crate) struct Plugin {
+    name: Option<String>,
+    module: Arc<[u8]>,
+    url: Option<String>,
+    configuration: String,
+    is_fail_open: bool,
+}
+
+/// What a test starts with.
+pub(crate) struct Setup {
+    plugins: Vec<Plugin>,
+    upstream: UpstreamBuilder,
+    tune: Box<dyn FnOnce(&mut ProxyConfig)>,
+}
+
+/// Everything that runs in a test; ends when it is dropped.
+pub(crate) struct Running {
+    proxy: Proxy,
+    upstream: UpstreamThread,
+    modules: Modules,
+    builder: SnapshotBuilder,
+    runtime: Runtime,
+}
+
+/// Modules as files, and the plan of the resources that point at them.
+pub(crate) struct Modules {
+    directory: TempDir,
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// A plugin in the notation of [`guest`].
+    pub(crate) fn guest(text: &str) -> Self {
+        Self::bytes(guest::assemble(text))
+    }
+
+    /// One of the example plugins.
+    pub(crate) fn prebuilt(name: &str) -> Self {
+        let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt");
+        let folder = std::env::var_os(PREBUILT_VARIABLE).map_or(default, PathBuf::from);
+        let path = folder.join(format!("{name}.wasm"));
+        let module = std::fs::read(&path);
+        Self::bytes(module.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
+    /// Whatever these bytes are.
+    pub(crate) fn bytes(module: impl Into<Arc<[u8]>>) -> Self {
+        Self {
+            name: None,
+            module: module.into(),
+            url: None,
+            configuration: String::new(),
+            is_fail_open: false,
+        }
+    }
+
+    /// A plugin whose module is not there.
+    pub(crate) fn missing() -> Self {
+        let url = Some("file:///nonexistent/plugin.wasm".to_owned());
+        Self { url, ..Self::bytes([]) }
+    }
+
+    /// The resource's name. Default: `plugin-` and the number in the chain.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    /// `pluginConfig` as JSON.
+    pub(crate) fn configured(self, configuration: &str) -> Self {
+        Self { configuration: configuration.to_owned(), ..self }
+    }
+
+    /// `failStrategy: FAIL_OPEN`.
+    pub(crate) fn fail_open(self) -> Self {
+        Self { is_fail_open: true, ..self }
+    }
+}
+
+// === impl Modules ===
+
+impl Modules {
+    pub(crate) fn new() -> Self {
+        Self { directory: TempDir::new().unwrap() }
+    }
+
+    /// Plans the chain of these plugins, in this order.
+    pub(crate) fn plan(&self, plugins: &[Plugin]) -> Plan {
+        let mut manifest = String::new();
+        for (index, plugin) in plugins.iter().enumerate() {
+            let name = plugin.name.clone().unwrap_or_else(|| format!("plugin-{index}"));
+            let url = plugin.url.clone().unwrap_or_else(|| self.store(&plugin.module));
+            let strategy = if plugin.is_fail_open { "FAIL_OPEN" } else { "FAIL_CLOSE" };
+            let priority = 1000 - index;
+            let _ = write!(
+                manifest,
+                "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\n\
+                 metadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
+                 spec:\n  url: {url}\n  priority: {priority}\n  failStrategy: {strategy}\n"
+            );
+            if !plugin.configuration.is_empty() {
+                let _ = writeln!(manifest, "  pluginConfig: {}", plugin.configuration);
+            }
+        }
+        let parsed = parse_file("test.yaml", &manifest);
+        assert!(parsed.diagnostics.is_empty(), "{:?}\n{manifest}", parsed.diagnostics);
+        plan(&parsed.resources, &Workload::new(NAMESPACE, WorkloadRole::SidecarInbound))
+    }
+
+    /// Writes a module, named after its content, and returns its URL.
+    fn store(&self, module: &[u8]) -> String {
+        let digest = wasmplug_testkit::registry::sha256(module).replace(':', "-");
+        let path = self.directory.path().join(format!("{digest}.wasm"));
+        if !path.exists() {
+            std::fs::write(&path, module).unwrap();
+        }
+        format!("file://{}", path.display())
+    }
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// No plugin, an upstream that tells what it received.
+    pub(crate) fn new() -> Self {
+        Self { plugins: Vec::new(), upstream: Upstream::echo(), tune: Box::new(|_| {}) }
+    }
+
+    /// Adds a plugin behind those already there.
+    pub(crate) fn plugin(mut self, plugin: Plugin) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
+    /// Another upstream.
+    pub(crate) fn upstream(self, upstream: UpstreamBuilder) -> Self {
+        Self { upstream, ..self }
+    }
+
+    /// Changes settings of the proxy.
+    pub(crate) fn tune(self, tune: impl FnOnce(&mut ProxyConfig) + 'static) -> Self {
+        Self { tune: Box::new(tune), ..self }
+    }
+
+    /// Starts everything; every plugin must be taken over.
+    pub(crate) fn start(self) -> Running {
+        let plugins = self.plugins.clone();
+        let mut running = self.start_unconfigured();
+        let rejected = running.load(&plugins);
+        assert!(rejected.is_empty(), "{rejected:?}");
+        running
+    }
+
+    /// Starts everything without the plugins, for [`Running::load`].
+    pub(crate) fn start_unconfigured(self) -> Running {
+        let upstream = UpstreamThread::start(self.upstream).unwrap();
+        let mut config = ProxyConfig::new(upstream.addr().into());
+        (self.tune)(&mut config);
+        let modules = Modules::new();
+        let host = Arc::new(Host::new().unwrap());
+        let store = StoreOptions::new(modules.directory.path().join("cache"));
+        let store = Arc::new(ModuleStore::open(store).unwrap());
+        let builder = SnapshotBuilder::new(Arc::clone(&host), store, patient(), HashMap::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let proxy = Proxy::start(config, host).unwrap();
+        Running { proxy, upstream, modules, builder, runtime }
+    }
+}
+
+/// Limits that no correct plugin reaches, however busy the machine is.
+fn patient() -> Limits {
+    Limits {
+        callback_deadline: Duration::from_secs(60),
+        start_deadline: Duration::from_secs(60),
+        ..Limits::default()
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Replaces the chain; returns why plugins were rejected, each with its resource.
+    pub(crate) fn load(&mut self, plugins: &[Plugin]) -> Vec<wasmplug_proxy::Rejected> {
+        let plan = self.modules.plan(plugins);
+        self.runtime.block_on(async {
+            let snapshot = self.builder.build(&plan).await;
+            let rejected = snapshot.rejected.clone();
+            self.proxy.apply(snapshot).await;
+            rejected
+        })
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// A connection to the proxy.
+    pub(crate) fn client(&self) -> RawClient {
+        RawClient::connect(self.proxy.listen_address()).unwrap()
+    }
+
+    /// One GET on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.client().get(path).unwrap()
+    }
+
+    /// One request, given as raw bytes, on a connection of its own.
+    pub(crate) fn exchange(&self, request: impl AsRef<[u8]>) -> Response {
+        self.client().exchange(request).unwrap()
+    }
+
+    /// One GET of an admin page.
+    pub(crate) fn admin(&self, path: &str) -> Response {
+        let address = self.proxy.admin_address().expect("the test asked for an admin address");
+        RawClient::connect(address).unwrap().get(path).unwrap()
+    }
+
+    /// The plugins that run now, in order of the chain.
+    pub(crate) fn specs(&self) -> Vec<Arc<PluginSpec>> {
+        let current = self.proxy.current();
+        let specs = current.filters.iter().filter_map(|filter| match filter {
+            FilterSpec::Wasm(spec) => Some(Arc::clone(spec)),
+            FilterSpec::Refuse { .. } => None,
+        });
+        specs.collect()
+    }
+}
