@@ -5,6 +5,11 @@ use smallvec::SmallVec;
 
 use crate::abi::Status;
 
+/// Most chunks that a plugin may make of a body before they are put together.
+///
+/// Each costs memory of its own, however short it is.
+const MAX_CHUNKS: usize = 64;
+
 /// Bytes of a body, in chunks as they arrived.
 #[derive(Clone, Debug, Default)]
 pub struct BodyBuffer {
@@ -95,6 +100,10 @@ impl BodyBuffer {
             }
         } else {
             return Err(Status::BadArgument);
+        }
+        if self.chunks.len() > MAX_CHUNKS {
+            let (chunks, len) = (std::mem::take(&mut self.chunks), self.len);
+            self.chunks.push(Self { chunks, len, is_modified: true }.into());
         }
         self.is_modified = true;
         Ok(())
@@ -190,6 +199,18 @@ mod tests {
     fn a_start_inside_the_data_is_refused() {
         assert_eq!(after(1, 0, b"x"), Err(Status::BadArgument));
         assert_eq!(after(14, 1, b"x"), Err(Status::BadArgument));
+    }
+
+    #[test]
+    fn many_changes_do_not_make_many_chunks() {
+        let mut buffer = BodyBuffer::default();
+        for _ in 0..1000 {
+            buffer.set_range(0, 0, Bytes::from_static(b"<")).unwrap();
+            buffer.set_range(usize::MAX, 0, Bytes::from_static(b">")).unwrap();
+            assert!(buffer.chunks.len() <= super::MAX_CHUNKS);
+        }
+        let expected = "<".repeat(1000) + &">".repeat(1000);
+        assert_eq!(Bytes::from(buffer), expected);
     }
 
     #[test]
