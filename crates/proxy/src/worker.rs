@@ -81,7 +81,15 @@ impl WorkerSeed {
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
             // No request is served before there is a configuration.
-            if snapshots.wait_for(|snapshot| snapshot.version > 0).await.is_err() {
+            let mut stop_before = stop.clone();
+            let is_configured = tokio::select! {
+                // Cancel-safe: both only look at a value.
+                configured = snapshots.wait_for(|snapshot| snapshot.version > 0) => {
+                    configured.is_ok()
+                }
+                _ = stop_before.wait_for(|stop| *stop) => false,
+            };
+            if !is_configured {
                 return Ok(());
             }
             let apply = |worker: &Worker, snapshot: &Snapshot| {

@@ -13,7 +13,7 @@ use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{Proxy, ProxyConfig, SnapshotBuilder};
 use wasmplug_testkit::{Image, Registry, RegistryThread, Upstream, UpstreamThread};
 
-use super::run::{start_proxy, stop_asked};
+use super::run::{StopSignals, start_proxy};
 use crate::args::{ExamplePlugin, QuickstartArguments};
 use crate::diagnostics::Paint;
 use crate::environment::Environment;
@@ -51,7 +51,9 @@ pub(super) fn run(
         once::run(stage.proxy.listen_address(), arguments.plugin, paint)
     } else {
         stage.suggest(arguments.plugin, paint);
-        runtime.block_on(stop_asked())
+        let mut stop = StopSignals::take_over(&runtime)?;
+        runtime.block_on(stop.wait());
+        Ok(())
     };
     stage.proxy.stop();
     result

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmplug_host::Host;
 use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{Proxy, ProxyConfig, StartProxyError};
@@ -16,6 +19,9 @@ use crate::sources::Sources;
 
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.logging, "info", environment)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut stop = StopSignals::take_over(&runtime)?;
     let host = Arc::new(Host::new()?.with_log_sink(Arc::new(PluginLog)));
     let mut options = StoreOptions::new(
         arguments.cache_dir.clone().unwrap_or_else(|| environment.cache_directory()),
@@ -44,14 +50,12 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     if let Some(admin) = proxy.admin_address() {
         output::talk(format!("admin on http://{admin}"));
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let result = runtime.block_on(async {
         tokio::select! {
             // Cancel-safe: what is not applied when the process ends matters to nobody.
             result = reconciler.follow(sources, &proxy) => result,
             // Cancel-safe: a signal.
-            result = stop_asked() => result,
+            () = stop.wait() => Ok(()),
         }
     });
     proxy.stop();
@@ -66,17 +70,32 @@ pub(super) fn start_proxy(config: ProxyConfig, host: Arc<Host>) -> anyhow::Resul
     })
 }
 
-/// Waits for Ctrl-C or a request to terminate.
-pub(super) async fn stop_asked() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        // Cancel-safe: both are signals.
-        result = tokio::signal::ctrl_c() => result?,
-        _ = terminate.recv() => {}
+/// Ctrl-C and requests to terminate, noticed from the moment this is made.
+pub(super) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+// === impl StopSignals ===
+
+impl StopSignals {
+    /// Takes both signals over from the system, which would end the process at once.
+    pub(super) fn take_over(runtime: &Runtime) -> anyhow::Result<Self> {
+        let _context = runtime.enter();
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
+        let terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+        Ok(Self { interrupt, terminate })
     }
-    output::talk("stopping: open requests may end");
-    Ok(())
+
+    /// Waits for the first of them.
+    pub(super) async fn wait(&mut self) {
+        tokio::select! {
+            // Cancel-safe: both are signals.
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        output::talk("stopping: open requests may end");
+    }
 }
 
 fn proxy_config(arguments: &RunArguments, environment: &Environment) -> ProxyConfig {

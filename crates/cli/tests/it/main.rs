@@ -1,5 +1,7 @@
 //! The binary as a user meets it: exit status, what it prints, what its traffic does.
 
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
 mod errors;
 mod explain;
 mod process;

@@ -116,3 +116,18 @@ impl Drop for Running {
         let _ = self.child.wait();
     }
 }
+
+/// Starts `wasmplug run`, asks it to end before its first chain is in effect, and waits for it.
+pub(crate) fn stop_while_starting(folder: &Path, arguments: &[&str]) -> Option<i32> {
+    let mut all = vec!["run", "--upstream", "127.0.0.1:1"];
+    all.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    all.extend(arguments);
+    let mut child = command(folder, &all).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines();
+    assert!(lines.any(|line| line.unwrap().contains("admin on http://")));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    lines.for_each(drop);
+    child.wait().unwrap().code()
+}

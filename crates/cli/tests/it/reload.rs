@@ -139,3 +139,16 @@ fn an_edit_under_the_load_of_wrk_fails_no_request() {
     assert!(report.contains("requests in"), "{report}");
     assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
 }
+
+#[test]
+fn a_signal_ends_a_run_that_still_waits_for_its_first_module() {
+    let folder = tempfile::tempdir().unwrap();
+    // Accepts and never answers: the fetch takes as long as it may.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("url: http://{}/a.wasm", silent.local_addr().unwrap());
+    let text = manifest("x");
+    let file = text.lines().find(|line| line.contains("url:")).unwrap().trim();
+    save(folder.path(), &text.replace(file, &url));
+    let status = crate::process::stop_while_starting(folder.path(), &["-f", "."]);
+    assert_eq!(status, Some(0));
+}
