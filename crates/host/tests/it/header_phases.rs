@@ -305,6 +305,7 @@ fn the_effective_context_must_exist_and_ends_with_the_callback() {
          on request_body:
            (is add_header_map_value #request_headers 'own' 'body')
          on tick:
+           (is add_header_map_value #request_headers 'from' 'the tick before')
            (is set_effective_context #99)
            (is set_effective_context #2)
            (is set_effective_context #0)
@@ -314,6 +315,14 @@ fn the_effective_context_must_exist_and_ends_with_the_callback() {
             > request a=1
             = StopAllIterationAndWatermark
             > tick
+            1: add_header_map_value request_headers from the tick before -> BAD_ARGUMENT
+            1: set_effective_context 99 -> BAD_ARGUMENT
+            1: set_effective_context 2 -> OK
+            1: set_effective_context 0 -> OK
+            1: add_header_map_value request_headers from tick -> BAD_ARGUMENT
+            1: set_effective_context 2 -> OK
+            > tick
+            1: add_header_map_value request_headers from the tick before -> BAD_ARGUMENT
             1: set_effective_context 99 -> BAD_ARGUMENT
             1: set_effective_context 2 -> OK
             1: set_effective_context 0 -> OK
@@ -328,6 +337,7 @@ fn the_effective_context_must_exist_and_ends_with_the_callback() {
             = headers a=1 own=body
             > finish
             > tick
+            1: add_header_map_value request_headers from the tick before -> BAD_ARGUMENT
             1: set_effective_context 99 -> BAD_ARGUMENT
             1: set_effective_context 2 -> BAD_ARGUMENT
             1: set_effective_context 0 -> OK
@@ -397,6 +407,30 @@ fn trailers_are_created_at_the_end_of_a_body() {
             = Continue
             = body "last"
             = trailers
+        "#]],
+    );
+}
+
+#[test]
+fn trailers_are_created_in_the_callback_alone() {
+    check(
+        "on request_body:
+           (return #1)
+         on response_body:
+           (return #1)
+         on tick:
+           (is set_effective_context #2)
+           (is add_header_map_value #request_trailers 'a' 'b')
+           (is add_header_map_value #response_trailers 'a' 'b')",
+        expect![[r#"
+            > body! held
+            = StopIterationAndBuffer
+            > response-body! held
+            = StopIterationAndBuffer
+            > tick
+            1: set_effective_context 2 -> OK
+            1: add_header_map_value request_trailers a b -> BAD_ARGUMENT
+            1: add_header_map_value response_trailers a b -> BAD_ARGUMENT
         "#]],
     );
 }
