@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -174,6 +174,18 @@ impl Setup {
         Self { tune: Box::new(tune), ..self }
     }
 
+    /// Serves the admin pages as well.
+    pub(crate) fn admin(self) -> Self {
+        let tune = self.tune;
+        Self {
+            tune: Box::new(|config| {
+                tune(config);
+                config.admin = Some(([127, 0, 0, 1], 0).into());
+            }),
+            ..self
+        }
+    }
+
     /// Starts everything; every plugin must be taken over.
     pub(crate) fn start(self) -> Running {
         let plugins = self.plugins.clone();
@@ -202,8 +214,8 @@ impl Setup {
 /// Limits that no correct plugin reaches, however busy the machine is.
 fn patient() -> Limits {
     Limits {
-        callback_deadline: Duration::from_secs(60),
-        start_deadline: Duration::from_secs(60),
+        callback_deadline: Duration::from_mins(1),
+        start_deadline: Duration::from_mins(1),
         ..Limits::default()
     }
 }
@@ -251,6 +263,11 @@ impl Running {
         RawClient::connect(address).unwrap().get(path).unwrap()
     }
 
+    /// A text that is on the page of counters, sooner or later.
+    pub(crate) fn wait_for_stat(&self, line: &str) {
+        eventually(|| self.admin("/stats/prometheus").text().lines().any(|found| found == line));
+    }
+
     /// The plugins that run now, in order of the chain.
     pub(crate) fn specs(&self) -> Vec<Arc<PluginSpec>> {
         let current = self.proxy.current();
@@ -259,5 +276,14 @@ impl Running {
             FilterSpec::Refuse { .. } => None,
         });
         specs.collect()
+    }
+}
+
+/// Waits for something that another thread does, as long as the testkit is patient.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < wasmplug_testkit::patience(), "it did not come");
+        std::thread::yield_now();
     }
 }

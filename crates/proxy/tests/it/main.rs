@@ -2,5 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
+mod admin;
+mod chains;
 mod differential;
+mod failures;
+mod framing;
 mod harness;
+mod limits;
+mod loading;
+mod local_replies;
+mod pass_through;
+mod pausing;
+mod swaps;
+mod upstreams;
+mod workers;

@@ -64,12 +64,12 @@ pub(crate) fn assemble(guest: &str) -> Vec<u8> {
 
 fn module_text(guest: &str) -> String {
     let mut fields = String::new();
-    let mut open: Option<Option<u32>> = None;
+    let mut end = String::new();
     for line in guest.lines() {
         match line.trim().strip_prefix("on ").and_then(|rest| rest.strip_suffix(':')) {
             Some(name) => {
-                close(&mut fields, open.take());
-                open = Some(begin(&mut fields, name));
+                fields.push_str(&end);
+                end = begin(&mut fields, name);
             }
             None => {
                 fields.push_str(line);
@@ -77,7 +77,7 @@ fn module_text(guest: &str) -> String {
             }
         }
     }
-    close(&mut fields, open);
+    fields.push_str(&end);
     let mut texts = Texts::default();
     let fields = expand(&fields, &mut texts);
     let prelude = expand(include_str!("prelude.wat"), &mut texts);
@@ -86,7 +86,7 @@ fn module_text(guest: &str) -> String {
 }
 
 /// Begins a callback; returns what ends it.
-fn begin(fields: &mut String, name: &str) -> Option<u32> {
+fn begin(fields: &mut String, name: &str) -> String {
     let known = CALLBACKS.iter().find(|(known, ..)| *known == name);
     let (_, params, result) = known.unwrap_or_else(|| panic!("no callback `{name}`"));
     let _ = write!(fields, "(func (export \"proxy_on_{name}\") (param $context i32)");
@@ -94,17 +94,7 @@ fn begin(fields: &mut String, name: &str) -> Option<u32> {
         let _ = write!(fields, " (param ${param} i32)");
     }
     fields.push_str(if result.is_some() { " (result i32)\n" } else { "\n" });
-    *result
-}
-
-fn close(fields: &mut String, open: Option<Option<u32>>) {
-    match open {
-        Some(Some(result)) => {
-            let _ = writeln!(fields, "(i32.const {result}))");
-        }
-        Some(None) => fields.push_str(")\n"),
-        None => {}
-    }
+    result.map_or_else(|| ")\n".to_owned(), |result| format!("(i32.const {result}))\n"))
 }
 
 /// Replaces `'…'`, `{…}` and `#…`.

@@ -1,0 +1,83 @@
+//! How much is held for a plugin.
+
+use crate::harness::{Plugin, Running, Setup};
+
+const LIMIT: usize = 16 << 10;
+
+fn proxy(guest: &str) -> Running {
+    let setup = Setup::new().tune(|config| config.limits.buffer_bytes = LIMIT);
+    setup.plugin(Plugin::guest(guest)).start()
+}
+
+fn post(length: usize) -> String {
+    let body = "b".repeat(length);
+    format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
+#[test]
+fn a_request_that_is_too_large_to_buffer_is_refused() {
+    for guest in [
+        "on request_body:
+            (if (i32.eqz (local.get $end)) (then (return #buffer)))",
+        "on request_headers:
+            (if (i32.eqz (local.get $end)) (then (return #all_and_buffer)))",
+    ] {
+        let proxy = proxy(guest);
+        let response = proxy.exchange(post(LIMIT * 2));
+        assert_eq!((response.status, response.text().as_str()), (413, "Payload Too Large"));
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!(proxy.get("/").status, 200);
+    }
+}
+
+#[test]
+fn a_request_at_the_limit_passes() {
+    let proxy = proxy(
+        "on request_body:
+            (if (i32.eqz (local.get $end)) (then (return #buffer)))",
+    );
+    assert_eq!(proxy.exchange(post(LIMIT)).status, 200);
+    assert_eq!(proxy.upstream().received()[0].body.len(), LIMIT);
+}
+
+#[test]
+fn a_response_that_is_too_large_to_buffer_is_replaced() {
+    let proxy = proxy("on response_headers:\n(return #all_and_buffer)");
+    let response = proxy.get(&format!("/bytes/{}", LIMIT * 2));
+    assert_eq!((response.status, response.text().as_str()), (500, "Internal Server Error"));
+}
+
+#[test]
+fn a_response_that_has_begun_is_cut() {
+    let proxy = proxy(
+        "on response_body:
+            (if (i32.eqz (local.get $end)) (then (return #buffer)))",
+    );
+    assert!(proxy.client().get(&format!("/bytes/{}", LIMIT * 2)).is_err());
+    assert_eq!(proxy.get(&format!("/bytes/{LIMIT}")).body.len(), LIMIT);
+}
+
+#[test]
+fn a_watermark_slows_down_and_refuses_nothing() {
+    let proxy = proxy(
+        "on configure:
+            (call $tick #1)
+        on tick:
+            (if (call $take_held) (then (call $continue #0)))
+        on request_headers:
+            (if (i32.eqz (local.get $end)) (then
+                (call $hold (local.get $context))
+                (return #all_and_watermark)))",
+    );
+    assert_eq!(proxy.exchange(post(LIMIT * 20)).status, 200);
+    assert_eq!(proxy.upstream().received()[0].body.len(), LIMIT * 20);
+}
+
+#[test]
+fn too_many_headers_are_refused() {
+    let proxy = Setup::new().tune(|config| config.limits.headers = 10).start();
+    let headers = |count: usize| "x-a: b\r\n".repeat(count);
+    let send = |count| proxy.exchange(format!("GET / HTTP/1.1\r\n{}\r\n", headers(count)));
+    assert_eq!(send(10).status, 200);
+    assert_eq!(send(11).status, 431);
+}
