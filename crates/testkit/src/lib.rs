@@ -34,9 +34,9 @@ pub const PATIENCE_VARIABLE: &str = "WASMPLUG_TEST_PATIENCE";
 
 /// How long anything here waits for something outside the process before it gives up.
 ///
-/// Default: 10 s. It only decides how fast a broken test fails, never whether a correct one
+/// Default: 30 s. It only decides how fast a broken test fails, never whether a correct one
 /// passes.
 pub fn patience() -> Duration {
     let seconds = std::env::var(PATIENCE_VARIABLE).ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(10))
+    Duration::from_secs(seconds.unwrap_or(30))
 }
