@@ -28,7 +28,7 @@ fn request_headers_wait_and_can_be_changed_meanwhile() {
                     (call $hold (local.get $context))
                     (return {action})
                 on request_body:
-                    (call $set_body #0 #all #0 '!')"
+                    (if (local.get $size) (then (call $set_body #0 #all #0 '!')))"
             ),
         );
         let proxy = Setup::new().plugin(plugin).start();

@@ -24,7 +24,7 @@ fn paused_in_request_headers(action: &str) -> Case {
                 (call $hold (local.get $context))
                 (return {action})
             on request_body:
-                (call $set_body #0 #all #0 (call $decimal (local.get $end)))"
+                (if (local.get $end) (then (call $set_body #0 #all #0 '!')))"
         ),
     )
 }
@@ -38,7 +38,7 @@ fn paused_in_response_headers(action: &str) -> Case {
                 (call $hold (local.get $context))
                 (return {action})
             on response_body:
-                (call $set_body #1 #all #0 (call $decimal (local.get $end)))"
+                (if (local.get $end) (then (call $set_body #1 #all #0 '!')))"
         ),
     )
 }
