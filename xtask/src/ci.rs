@@ -13,6 +13,11 @@ use crate::ci::tally::Tally;
 use crate::process;
 use crate::repository::Repository;
 
+/// How long tests wait for programs that they start, see the testkit; in seconds.
+const PATIENCE_VARIABLE: &str = "WASMPLUG_TEST_PATIENCE";
+/// Busy machines start an Envoy in many seconds. It only decides how fast a broken test fails.
+const CI_PATIENCE_SECONDS: &str = "120";
+
 /// What `cargo xtask ci` is told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -67,6 +72,8 @@ fn steps(repository: &Repository) -> Vec<Step> {
     let slow = |name, arguments: &[&str]| Step { name, command: cargo(arguments), is_slow: true };
     let mut docs = slow("docs", &["doc", "--workspace", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    let mut tests = quick("tests", test_arguments(process::find("cargo-nextest").is_some()));
+    tests.command.env(PATIENCE_VARIABLE, CI_PATIENCE_SECONDS);
     vec![
         quick("fmt", &["fmt", "--all", "--check"]),
         quick("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -75,12 +82,13 @@ fn steps(repository: &Repository) -> Vec<Step> {
         quick("tools", &["xtask", "tools"]),
         slow("plugins", &["xtask", "plugins", "--check"]),
         quick("build", &["build", "--package", "wasmplug"]),
-        quick("tests", test_arguments(process::find("cargo-nextest").is_some())),
+        tests,
         quick("doctests", &["test", "--workspace", "--doc", "--no-fail-fast"]),
         docs,
         slow(
             "quickstart",
-            &["run", "--release", "--package", "wasmplug", "--", "quickstart", "--once"],
+            // As the README gives it.
+            &["run", "--release", "--", "quickstart", "--once"],
         ),
     ]
 }
