@@ -5,7 +5,7 @@
 use wasmtime::{ExternType, FuncType, Instance, Module, TypedFunc, ValType};
 
 use crate::error::LoadError;
-use crate::vm::VmState;
+use crate::vm_state::VmState;
 
 type Store = wasmtime::Store<VmState>;
 

@@ -9,7 +9,7 @@ use crate::callbacks::check_signatures;
 use crate::error::LoadError;
 use crate::host::Host;
 use crate::hostcalls;
-use crate::vm::VmState;
+use crate::vm_state::VmState;
 
 /// Compiled code of one module. Cheap to clone; shared by every worker.
 #[derive(Clone)]

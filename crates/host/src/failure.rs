@@ -3,7 +3,7 @@
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::error::{Failure, FailureKind};
-use crate::vm::{VmState, one_line};
+use crate::vm_state::{VmState, one_line};
 
 /// Most frames of a backtrace that are kept. Source: Envoy.
 const MAX_FRAMES: usize = 20;

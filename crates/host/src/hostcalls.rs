@@ -31,7 +31,7 @@ use crate::callbacks::signature_text;
 use crate::error::{FailureKind, HostError, LoadError};
 use crate::host::Host;
 use crate::memory;
-use crate::vm::{Running, VmConfig, VmState};
+use crate::vm_state::{Running, VmConfig, VmState};
 
 /// A hostcall's view of the guest that calls it.
 pub(crate) struct Cx<'a> {

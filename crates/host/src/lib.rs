@@ -52,6 +52,7 @@ mod shared_queue;
 mod stream;
 mod vm;
 mod vm_id;
+mod vm_state;
 
 pub use self::body::BodyBuffer;
 pub use self::clock::{Clock, SystemClock};
@@ -70,5 +71,6 @@ pub use self::plugin_metrics::{BUCKETS, MetricStore, MetricValue};
 pub use self::property::PropertyValue;
 pub use self::shared_queue::QueueConsumer;
 pub use self::stream::{HttpStream, LocalReply, LogFields, StreamHost};
-pub use self::vm::{VmConfig, VmHandle, WeakVmHandle};
+pub use self::vm::{VmHandle, WeakVmHandle};
 pub use self::vm_id::VmIdLease;
+pub use self::vm_state::VmConfig;

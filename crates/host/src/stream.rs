@@ -376,7 +376,7 @@ impl std::fmt::Debug for HttpStream {
 impl HeadersCallback {
     pub(crate) fn call(
         &self,
-        store: &mut wasmtime::Store<crate::vm::VmState>,
+        store: &mut wasmtime::Store<crate::vm_state::VmState>,
         id: u32,
         count: u32,
         end_of_stream: bool,

@@ -9,35 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use wasmtime::{Memory, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
 
-use crate::abi::{AbiVersion, LogLevel};
+use crate::abi::LogLevel;
 use crate::callbacks::{Callbacks, HeadersCallback, typed};
 use crate::compiled_module::CompiledModule;
-use crate::context::{Context, ContextTable, RootContext, StreamContext};
-use crate::deadline::Deadline;
-use crate::error::{Failure, FailureKind, StartError};
+use crate::context::{Context, RootContext, StreamContext};
+use crate::error::{Failure, StartError};
 use crate::failure::describe;
 use crate::host::Host;
-use crate::limits::{GrowthLimiter, Limits};
 use crate::log::LogRecord;
-use crate::plugin::PluginServices;
-use crate::plugin_metrics::DefinedMetrics;
 use crate::stream::StreamHost;
-use crate::vm_id::VmIdLease;
-
-/// What identifies a VM and what it starts with.
-#[derive(Clone, Debug, Default)]
-pub struct VmConfig {
-    /// Namespace of shared data and queues; plugins with the same id meet there.
-    pub vm_id: String,
-    /// What buffer 6 holds.
-    pub configuration: bytes::Bytes,
-    /// Environment variables, in order.
-    pub environment: Vec<(String, String)>,
-    /// What it may use.
-    pub limits: Limits,
-}
+use crate::vm_state::{Running, VmConfig, VmState, one_line};
 
 /// One VM, shared by its plugins and streams on one thread.
 #[derive(Clone)]
@@ -53,43 +36,6 @@ struct VmCell {
     callback_deadline: Duration,
     start_deadline: Duration,
     failure: OnceCell<Failure>,
-}
-
-/// What the guest may call while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Running {
-    /// A callback: everything.
-    Callback,
-    /// The module's own start code.
-    Start,
-    /// Its allocator, called by the host in the middle of a hostcall.
-    Allocator,
-}
-
-/// State behind the hostcalls.
-pub(crate) struct VmState {
-    pub(crate) host: Arc<Host>,
-    _lease: VmIdLease,
-    pub(crate) config: VmConfig,
-    pub(crate) abi: AbiVersion,
-    pub(crate) limiter: GrowthLimiter,
-    pub(crate) deadline: Deadline,
-    pub(crate) memory: Option<Memory>,
-    /// Behind an `Rc`: cloning a typed function itself costs three times a hostcall.
-    pub(crate) allocator: Option<Rc<TypedFunc<u32, u32>>>,
-    pub(crate) running: Running,
-    pub(crate) contexts: ContextTable,
-    pub(crate) current: u32,
-    /// 0 if none is set.
-    pub(crate) effective: u32,
-    /// Root whose configuration is being shown.
-    pub(crate) configuring: Option<u32>,
-    pub(crate) services: Vec<(u32, Rc<dyn PluginServices>)>,
-    pub(crate) metrics: DefinedMetrics,
-    pub(crate) next_call_token: u32,
-    /// Streams other than the current one that were given something to do.
-    pub(crate) touched: SmallVec<[u32; 2]>,
-    pub(crate) death: Option<FailureKind>,
 }
 
 // === impl VmHandle ===
@@ -361,75 +307,6 @@ impl std::fmt::Debug for VmCell {
     }
 }
 
-// === impl VmState ===
-
-impl VmState {
-    pub(crate) fn new(host: &Arc<Host>, abi: AbiVersion, config: VmConfig) -> Self {
-        Self {
-            host: Arc::clone(host),
-            _lease: VmIdLease::new(host, &config.vm_id),
-            limiter: GrowthLimiter::new(&config.limits),
-            deadline: Deadline::default(),
-            metrics: DefinedMetrics::new(config.limits.metrics),
-            config,
-            abi,
-            memory: None,
-            allocator: None,
-            running: Running::Start,
-            contexts: ContextTable::default(),
-            current: 0,
-            effective: 0,
-            configuring: None,
-            services: Vec::new(),
-            next_call_token: 0,
-            touched: SmallVec::new(),
-            death: None,
-        }
-    }
-
-    /// Id of the context that hostcalls act on.
-    pub(crate) fn acting(&self) -> u32 {
-        if self.effective != 0 && self.contexts.contains(self.effective) {
-            self.effective
-        } else {
-            self.current
-        }
-    }
-
-    /// Name of the plugin whose code runs; empty during the module's start.
-    pub(crate) fn plugin_name(&self) -> Arc<str> {
-        self.contexts
-            .root(self.current)
-            .map_or_else(|| Arc::from(""), |root| Arc::clone(&root.plugin))
-    }
-
-    /// The stream that hostcalls act on.
-    pub(crate) fn stream(&self) -> Option<&StreamContext> {
-        self.contexts.stream(self.acting())
-    }
-
-    /// The stream that hostcalls act on, to be changed.
-    pub(crate) fn stream_mut(&mut self) -> Option<&mut StreamContext> {
-        let id = self.acting();
-        self.contexts.stream_mut(id)
-    }
-
-    /// Remembers that another stream than the current one was given something to do.
-    pub(crate) fn touch(&mut self) {
-        let id = self.acting();
-        if id != self.current && !self.touched.contains(&id) {
-            self.touched.push(id);
-        }
-    }
-
-    /// Services of the plugin that hostcalls act for.
-    pub(crate) fn services(&self) -> Option<(u32, Rc<dyn PluginServices>)> {
-        let root = self.contexts.root_of(self.acting())?;
-        let (_, services) = self.services.iter().find(|(id, _)| *id == root)?;
-        Some((root, Rc::clone(services)))
-    }
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "the last use of each")]
 fn wake(host: Rc<dyn StreamHost>) {
     host.wake();
@@ -444,9 +321,4 @@ fn instantiation_error(state: &VmState, error: &wasmtime::Error) -> StartError {
     let refused = state.limiter.refused;
     let reason = refused.map_or_else(|| one_line(error), |refused| refused.to_string());
     StartError::Instantiate { reason: reason.into() }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn one_line(error: &wasmtime::Error) -> String {
-    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', " ")
 }

@@ -7,7 +7,7 @@ use super::{Cx, hostcalls};
 use crate::abi::{BufferType, Status};
 use crate::body::BodyBuffer;
 use crate::error::HostError;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// What a buffer type stands for at this moment.
 enum Shown<'a> {

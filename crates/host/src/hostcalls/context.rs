@@ -5,7 +5,7 @@ use wasmtime::{Caller, Linker};
 use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcalls! { linker, "env", Running::Callback;

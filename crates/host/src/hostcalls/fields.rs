@@ -6,7 +6,7 @@ use super::{Cx, hostcalls};
 use crate::abi::{AbiVersion, MapType, Status, pairs};
 use crate::error::HostError;
 use crate::fields::Fields;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// Most bytes of names and values that a plugin may add to the maps of one stream.
 ///

@@ -10,7 +10,7 @@ use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
 use crate::memory;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// Most bytes that `compress` and `uncompress` take and give back.
 ///

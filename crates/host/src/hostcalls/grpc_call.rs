@@ -8,7 +8,7 @@ use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
 use crate::memory;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// Low bits of a token that belongs to an HTTP call, which these functions do not take.
 const HTTP_TOKEN_BITS: u32 = 0;

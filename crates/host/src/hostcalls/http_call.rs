@@ -11,7 +11,7 @@ use crate::error::HostError;
 use crate::fields::{Fields, FieldsKind, Pseudo};
 use crate::memory;
 use crate::plugin::HttpCall;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// Distance of two tokens; the low two bits say that it is an HTTP call. Source: Envoy.
 const TOKEN_STEP: u32 = 4;

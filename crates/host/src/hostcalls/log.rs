@@ -6,7 +6,7 @@ use super::{Cx, hostcalls};
 use crate::abi::LogLevel;
 use crate::error::HostError;
 use crate::log::LogRecord;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcalls! { linker, "env", Running::Allocator;

@@ -10,7 +10,7 @@ use crate::error::HostError;
 use crate::fields::{Fields, Pseudo};
 use crate::memory;
 use crate::property::PropertyValue;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// Longest path or value that is taken, in bytes.
 const MAX_BYTES: u32 = 1 << 20;

@@ -8,7 +8,7 @@ use crate::abi::Status;
 use crate::error::HostError;
 use crate::memory;
 use crate::shared_data::Quota;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcalls! { linker, "env", Running::Callback;

@@ -7,7 +7,7 @@ use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
 use crate::memory;
-use crate::vm::{Running, VmConfig, VmState};
+use crate::vm_state::{Running, VmConfig, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcalls! { linker, "env", Running::Callback;

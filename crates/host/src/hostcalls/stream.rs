@@ -11,7 +11,7 @@ use crate::context::StreamContext;
 use crate::error::HostError;
 use crate::memory;
 use crate::stream::LocalReply;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// Status codes that a plugin may answer with; others would break the framing of HTTP.
 const STATUS_CODES: std::ops::RangeInclusive<u32> = 200..=599;

@@ -9,7 +9,7 @@ use super::log::write_line;
 use crate::abi::{LogLevel, Status};
 use crate::error::FailureKind;
 use crate::memory;
-use crate::vm::{Running, VmState};
+use crate::vm_state::{Running, VmState};
 
 /// Both names under which toolchains import it.
 const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
