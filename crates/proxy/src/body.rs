@@ -37,7 +37,7 @@ pub(crate) enum UpstreamBody {
 /// Body of a response to the client.
 pub(crate) enum DownstreamBody {
     /// Everything at once; ends the stream when it is dropped.
-    Full(WholeBody, #[expect(dead_code, reason = "dropped with the body")] Option<FinishOnDrop>),
+    Full(WholeBody, Option<FinishOnDrop>),
     /// No filter looks at it.
     Straight(LeasedBody),
     /// Read through the chain; ends the stream when it is dropped.
@@ -265,6 +265,18 @@ impl Body for UpstreamBody {
 }
 
 // === impl DownstreamBody ===
+
+impl DownstreamBody {
+    /// The body of an answer to `HEAD`: whatever its head says, nothing follows.
+    pub(crate) fn without_bytes(self) -> Self {
+        match self {
+            Self::Full(_, finish) => {
+                Self::Full(WholeBody::new(Bytes::new(), Framing::Bare), finish)
+            }
+            other => other,
+        }
+    }
+}
 
 impl Body for DownstreamBody {
     type Data = Bytes;

@@ -47,6 +47,7 @@ pub(crate) async fn serve(
     mut request: Request<Incoming>,
 ) -> Answer {
     prepare_request(request.headers_mut());
+    let is_head = *request.method() == Method::HEAD;
     let chain = worker.chain();
     let answer = if chain.factories().is_empty() {
         straight(&worker, request).await
@@ -65,7 +66,7 @@ pub(crate) async fn serve(
         filtered(&worker, &shared, &stream, &method).await
     };
     worker.metrics().count_answer(answer.as_ref().ok().map(Response::status));
-    answer
+    if is_head { answer.map(|answer| answer.map(DownstreamBody::without_bytes)) } else { answer }
 }
 
 /// Without filters nothing is taken apart.
