@@ -65,8 +65,12 @@ fn asking(cluster: &str, timeout_ms: u32) -> Plugin {
 fn pairs(entries: &[(&str, &str)]) -> Vec<u8> {
     let len = |text: &str| u32::try_from(text.len()).unwrap().to_le_bytes();
     let mut bytes = u32::try_from(entries.len()).unwrap().to_le_bytes().to_vec();
-    entries.iter().for_each(|(name, value)| bytes.extend([len(name), len(value)].concat()));
-    entries.iter().for_each(|(name, value)| bytes.extend(format!("{name}\0{value}\0").bytes()));
+    for (name, value) in entries {
+        bytes.extend([len(name), len(value)].concat());
+    }
+    for (name, value) in entries {
+        bytes.extend(format!("{name}\0{value}\0").bytes());
+    }
     bytes
 }
 
