@@ -73,7 +73,10 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
     let report = Report::new(&cases, samples, options.seconds);
     print!("{}", report.table());
     if let Some(path) = &options.json {
-        fs_err::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+        // Commands as one would type them in the repository: results are kept in the tree.
+        let root = format!("{}/", repository.path("").display()).replace("//", "/");
+        let text = serde_json::to_string_pretty(&report)?.replace(&root, "");
+        fs_err::write(path, text + "\n")?;
         eprintln!("wrote `{}`", path.display());
     }
     Ok(())
