@@ -54,6 +54,26 @@ fn an_edit_an_addition_and_a_removal_take_effect() {
 }
 
 #[test]
+fn the_documented_plugin_echoes_an_edited_configuration_until_it_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |greeting: &str| {
+        let text = manifest("").replace("tag-headers-rust", "rate-limit-rust");
+        text.replace("    tag: \n", &format!("    hello: {greeting}\n"))
+    };
+    let (proxy, _upstream) = start(folder.path(), &with("config"));
+    // Refused or not by the limit, every answer carries the configuration.
+    let configdata = || proxy.get("/").header("configdata").map(str::to_owned);
+    assert_eq!(configdata().as_deref(), Some(r#"{"hello":"config"}"#));
+    save(folder.path(), &with("world"));
+    proxy.wait_for("router");
+    assert_eq!(configdata().as_deref(), Some(r#"{"hello":"world"}"#));
+    std::fs::remove_file(folder.path().join("plugins.yaml")).unwrap();
+    proxy.wait_for("router");
+    let response = proxy.get("/");
+    assert_eq!((response.status, response.header("who-am-i")), (200, None));
+}
+
+#[test]
 fn a_broken_edit_keeps_the_old_state_and_says_where_it_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let (proxy, _upstream) = start(folder.path(), &manifest("good"));
