@@ -69,6 +69,12 @@ impl Reconciler {
         proxy: &Proxy,
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
+        // Fetching and compiling may take seconds, and nothing is served before.
+        match plan(&sources.resources(), &self.workload).plugins().count() {
+            0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
+            1 => output::talk("fetching and compiling 1 plugin"),
+            count => output::talk(format!("fetching and compiling {count} plugins")),
+        }
         let mut applied = self.apply(&sources, proxy).await;
         applied.talk();
         let mut retry = FIRST_RETRY;
