@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use wasmtime::{TypedFunc, WasmParams};
 
 use crate::abi::{DataAction, HeadersAction, Status, TrailersAction};
 use crate::body::BodyBuffer;
@@ -104,11 +105,9 @@ impl HttpStream {
     ) -> Result<HeadersAction, Failure> {
         let count = count(headers.len());
         self.with(|context| context.request_headers = Some(headers));
-        self.create()?;
-        let vm = &self.vm;
-        let callback = vm.callbacks().on_request_headers.as_ref();
-        let value =
-            vm.call_headers(self.id, "proxy_on_request_headers", callback, count, end_of_stream)?;
+        let callback = self.vm.callbacks().on_request_headers.as_ref();
+        let name = "proxy_on_request_headers";
+        let value = self.call_headers(name, callback, count, end_of_stream)?;
         Ok(self.headers_action(value, allow_stop_iteration))
     }
 
@@ -127,14 +126,9 @@ impl HttpStream {
             context.request_body = Some(body);
             context.may_add_request_trailers = end_of_stream;
         });
-        self.create()?;
         let callback = self.vm.callbacks().on_request_body.as_ref();
-        let value = self.vm.call_optional(
-            self.id,
-            "proxy_on_request_body",
-            callback,
-            (self.id, size, u32::from(end_of_stream)),
-        )?;
+        let params = (self.id, size, u32::from(end_of_stream));
+        let value = self.call("proxy_on_request_body", callback, params)?;
         self.with(|context| context.may_add_request_trailers = false);
         Ok(self.data_action(value))
     }
@@ -147,10 +141,8 @@ impl HttpStream {
     pub fn on_request_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
         let count = count(trailers.len());
         self.with(|context| context.request_trailers = Some(trailers));
-        self.create()?;
         let callback = self.vm.callbacks().on_request_trailers.as_ref();
-        let name = "proxy_on_request_trailers";
-        let value = self.vm.call_optional(self.id, name, callback, (self.id, count))?;
+        let value = self.call("proxy_on_request_trailers", callback, (self.id, count))?;
         Ok(self.trailers_action(value))
     }
 
@@ -167,11 +159,9 @@ impl HttpStream {
     ) -> Result<HeadersAction, Failure> {
         let count = count(headers.len());
         self.with(|context| context.response_headers = Some(headers));
-        self.create()?;
-        let vm = &self.vm;
-        let callback = vm.callbacks().on_response_headers.as_ref();
-        let value =
-            vm.call_headers(self.id, "proxy_on_response_headers", callback, count, end_of_stream)?;
+        let callback = self.vm.callbacks().on_response_headers.as_ref();
+        let name = "proxy_on_response_headers";
+        let value = self.call_headers(name, callback, count, end_of_stream)?;
         Ok(self.headers_action(value, allow_stop_iteration))
     }
 
@@ -190,14 +180,9 @@ impl HttpStream {
             context.response_body = Some(body);
             context.may_add_response_trailers = end_of_stream;
         });
-        self.create()?;
         let callback = self.vm.callbacks().on_response_body.as_ref();
-        let value = self.vm.call_optional(
-            self.id,
-            "proxy_on_response_body",
-            callback,
-            (self.id, size, u32::from(end_of_stream)),
-        )?;
+        let params = (self.id, size, u32::from(end_of_stream));
+        let value = self.call("proxy_on_response_body", callback, params)?;
         self.with(|context| context.may_add_response_trailers = false);
         Ok(self.data_action(value))
     }
@@ -210,10 +195,8 @@ impl HttpStream {
     pub fn on_response_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
         let count = count(trailers.len());
         self.with(|context| context.response_trailers = Some(trailers));
-        self.create()?;
         let callback = self.vm.callbacks().on_response_trailers.as_ref();
-        let name = "proxy_on_response_trailers";
-        let value = self.vm.call_optional(self.id, name, callback, (self.id, count))?;
+        let value = self.call("proxy_on_response_trailers", callback, (self.id, count))?;
         Ok(self.trailers_action(value))
     }
 
@@ -313,6 +296,29 @@ impl HttpStream {
 
     fn with<R>(&self, f: impl FnOnce(&mut StreamContext) -> R) -> Option<R> {
         self.vm.with_stream(self.id, f)
+    }
+
+    /// Calls into the context, which the guest has heard of by then.
+    fn call<Params: WasmParams>(
+        &self,
+        name: &'static str,
+        callback: Option<&TypedFunc<Params, u32>>,
+        params: Params,
+    ) -> Result<Option<u32>, Failure> {
+        self.create()?;
+        self.vm.call_optional(self.id, name, callback, params)
+    }
+
+    /// The same for headers, whose callbacks have two shapes.
+    fn call_headers(
+        &self,
+        name: &'static str,
+        callback: Option<&HeadersCallback>,
+        count: u32,
+        end_of_stream: bool,
+    ) -> Result<Option<u32>, Failure> {
+        self.create()?;
+        self.vm.call_headers(self.id, name, callback, count, end_of_stream)
     }
 
     /// Announces the context to the guest, once.
