@@ -1,7 +1,8 @@
 //! Accepting clients and serving their connections.
 
+use std::future::Future;
 use std::net::TcpListener;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use hyper::server::conn::{http1, http2};
@@ -63,7 +64,7 @@ async fn serve_connection(
     worker: Rc<Worker>,
     stream: TcpStream,
     id: u64,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small answers wait for an acknowledgement; if it fails, they do.
@@ -79,32 +80,32 @@ async fn serve_connection(
     let result = if is_http2.unwrap_or(false) {
         let mut builder = http2::Builder::new(LocalExecutor);
         builder.timer(TokioTimer::new()).max_header_list_size(limits.header_list_bytes());
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        tokio::select! {
-            // Cancel-safe: it is polled on below.
-            result = connection.as_mut() => result,
-            // Cancel-safe: the value is only looked at.
-            _ = stop.wait_for(|stop| *stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        drive(connection, http2::Connection::graceful_shutdown, stop).await
     } else {
         let builder = http1_builder(&limits);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        tokio::select! {
-            // Cancel-safe: it is polled on below.
-            result = connection.as_mut() => result,
-            // Cancel-safe: the value is only looked at.
-            _ = stop.wait_for(|stop| *stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        drive(connection, http1::Connection::graceful_shutdown, stop).await
     };
     if let Err(error) = result {
         tracing::debug!(error = %error, "client connection ended");
     }
+}
+
+/// Serves a connection to its end; told to stop, it takes no further request.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    mut stop: watch::Receiver<bool>,
+) -> hyper::Result<()> {
+    tokio::select! {
+        // Cancel-safe: it is polled on below.
+        result = connection.as_mut() => return result,
+        // Cancel-safe: the value is only looked at.
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    shut_down(connection.as_mut());
+    connection.await
 }
 
 fn http1_builder(limits: &ProxyLimits) -> http1::Builder {

@@ -66,11 +66,7 @@ impl WasmFilter {
             Side::Request => stream.on_request_headers(headers, end, allow_stop),
             Side::Response => stream.on_response_headers(headers, end, allow_stop),
         };
-        let action = match self.take_actions(result)? {
-            Some(action) => action,
-            None => HeadersAction::Continue,
-        };
-        Ok(match action {
+        Ok(match self.take_actions(result)?.unwrap_or(HeadersAction::Continue) {
             HeadersAction::Continue => {
                 let headers = self.release_headers(side);
                 HeadersOutcome::Continue(headers.unwrap_or_else(|| Fields::new(kind(side))))
@@ -94,11 +90,7 @@ impl WasmFilter {
             Side::Request => stream.on_request_body(body, end),
             Side::Response => stream.on_response_body(body, end),
         };
-        let action = match self.take_actions(result)? {
-            Some(action) => action,
-            None => DataAction::Continue,
-        };
-        Ok(match action {
+        Ok(match self.take_actions(result)?.unwrap_or(DataAction::Continue) {
             DataAction::Continue => BodyOutcome::Continue(self.release_body(side)),
             DataAction::StopIterationAndBuffer => BodyOutcome::Buffer,
             DataAction::StopIterationAndWatermark => BodyOutcome::Queue(self.release_body(side)),
