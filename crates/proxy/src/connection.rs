@@ -76,8 +76,16 @@ async fn serve_connection(
         let (worker, info) = (Rc::clone(&worker), Rc::clone(&info));
         serve(worker, info, request)
     });
-    let is_http2 = tokio::time::timeout(limits.header_timeout, begins_as_http2(&stream)).await;
-    let result = if is_http2.unwrap_or(false) {
+    let mut stop_before = stop.clone();
+    let is_http2 = tokio::select! {
+        // Cancel-safe: it only looks at what has arrived.
+        begins = tokio::time::timeout(limits.header_timeout, begins_as_http2(&stream)) => {
+            begins.unwrap_or(false)
+        }
+        // Cancel-safe: the value is only looked at. Nothing was asked yet, so nothing is lost.
+        _ = stop_before.wait_for(|stop| *stop) => return,
+    };
+    let result = if is_http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
         builder.timer(TokioTimer::new()).max_header_list_size(limits.header_list_bytes());
         let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -93,6 +93,13 @@ impl Running {
         }
     }
 
+    /// Asks the process to end, waits for it, and returns what it said meanwhile.
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        terminate(&self.child);
+        assert!(self.child.wait().unwrap().success());
+        self.lines.iter().collect()
+    }
+
     /// One request over a connection of its own.
     pub(crate) fn get(&self, path: &str) -> Response {
         RawClient::connect(self.listen).unwrap().get(path).unwrap()
@@ -117,6 +124,11 @@ impl Drop for Running {
     }
 }
 
+fn terminate(child: &Child) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+}
+
 /// Starts `wasmplug run`, asks it to end before its first chain is in effect, and waits for it.
 pub(crate) fn stop_while_starting(folder: &Path, arguments: &[&str]) -> Option<i32> {
     let mut all = vec!["run", "--upstream", "127.0.0.1:1"];
@@ -126,8 +138,7 @@ pub(crate) fn stop_while_starting(folder: &Path, arguments: &[&str]) -> Option<i
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let mut lines = stderr.lines();
     assert!(lines.any(|line| line.unwrap().contains("admin on http://")));
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    terminate(&child);
     lines.for_each(drop);
     child.wait().unwrap().code()
 }

@@ -172,3 +172,15 @@ fn a_signal_ends_a_run_that_still_waits_for_its_first_module() {
     let status = crate::process::stop_while_starting(folder.path(), &["-f", "."]);
     assert_eq!(status, Some(0));
 }
+
+#[test]
+fn clients_that_say_nothing_are_not_waited_for_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (proxy, _upstream) = start(folder.path(), &manifest("x"));
+    let _silent = RawClient::connect(proxy.listen).unwrap();
+    // The answer to a later connection says that the silent one was accepted before it.
+    let mut quiet = RawClient::connect(proxy.listen).unwrap();
+    assert_eq!(quiet.get("/").unwrap().status, 200);
+    let said = proxy.stop();
+    assert!(!said.iter().any(|line| line.contains("cut at the end of the drain")), "{said:?}");
+}
