@@ -82,9 +82,8 @@ Examples:
   wasmplug run -f plugins/ --upstream localhost:3000 --namespace shop --label app=web
   wasmplug run -f plugins/ --upstream localhost:3000 --role gateway --listen 0.0.0.0:80")]
 pub(crate) struct RunArguments {
-    /// File or folder with resources as YAML or JSON; may be repeated.
-    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sources: SourceArguments,
     /// Where requests go, as `host:port` or `http://host:port`.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) upstream: UpstreamAddress,
@@ -127,9 +126,8 @@ Examples:
   wasmplug check -f wasmplugin.yaml
   wasmplug check -f plugins/ -o json | jq '.findings[].message'")]
 pub(crate) struct CheckArguments {
-    /// File or folder with resources as YAML or JSON; may be repeated.
-    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sources: SourceArguments,
     /// How the result is printed.
     #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
@@ -144,14 +142,21 @@ Examples:
   wasmplug explain -f plugins/ --namespace shop --label app=web
   wasmplug explain -f plugins/ --role gateway -o json | jq '.plan.filters[].resource'")]
 pub(crate) struct ExplainArguments {
-    /// File or folder with resources as YAML or JSON; may be repeated.
-    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sources: SourceArguments,
     #[command(flatten)]
     pub(crate) workload: WorkloadArguments,
     /// How the result is printed.
     #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
+}
+
+/// The resources that a command reads.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArguments {
+    /// File or folder with resources as YAML or JSON; may be repeated.
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Form of a command's result.

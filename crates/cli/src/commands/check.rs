@@ -10,7 +10,7 @@ use crate::output;
 use crate::sources::{Reading, Sources};
 
 pub(super) fn run(arguments: &CheckArguments, environment: &Environment) -> anyhow::Result<()> {
-    let mut sources = Sources::new(arguments.files.clone());
+    let mut sources = Sources::new(arguments.sources.files.clone());
     let reading = sources.read()?;
     let fine = reading.valid;
     match arguments.output {

@@ -44,7 +44,7 @@ const FAILURES: [Failure; 5] = [
 ];
 
 pub(super) fn run(arguments: &ExplainArguments, environment: &Environment) -> anyhow::Result<()> {
-    let mut sources = Sources::new(arguments.files.clone());
+    let mut sources = Sources::new(arguments.sources.files.clone());
     let reading = sources.read()?;
     let workload = arguments.workload.workload();
     let plan = plan(&sources.resources(), &workload);

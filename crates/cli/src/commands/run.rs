@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let store = Arc::new(ModuleStore::open(options)?);
     let workload = arguments.workload.workload();
     let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
-    let mut sources = Sources::new(arguments.files.clone());
+    let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
     let config = proxy_config(arguments, environment);
     let upstream = config.upstream.to_string();
