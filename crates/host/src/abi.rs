@@ -8,7 +8,7 @@ pub mod pairs;
 mod status;
 mod version;
 
-pub use self::action::{DataAction, HeadersAction, TrailersAction};
+pub use self::action::{DataAction, HeadersAction, NetworkAction, TrailersAction};
 pub use self::enums::{BufferType, LogLevel, MapType, MetricType, PeerType, StreamType};
 pub use self::status::Status;
 pub use self::version::AbiVersion;

@@ -46,6 +46,8 @@ const SIGNATURES: &[(&str, &[(usize, usize)])] = &[
     ("proxy_on_grpc_close", &[(3, 0)]),
     ("proxy_on_queue_ready", &[(2, 0)]),
     ("proxy_on_foreign_function", &[(3, 0)]),
+    ("envoy_on_resolve_dns", &[(3, 0)]),
+    ("envoy_on_stats_update", &[(2, 0)]),
 ];
 
 /// A headers callback in the shape of its ABI version.
@@ -77,29 +79,98 @@ pub(crate) struct Callbacks {
     pub(crate) on_delete: Option<TypedFunc<u32, ()>>,
     pub(crate) on_http_call_response: Option<HttpCallResponseCallback>,
     pub(crate) on_queue_ready: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) rare: RareCallbacks,
+}
+
+/// Callbacks of network plugins, of gRPC and of the host's extensions.
+pub(crate) struct RareCallbacks {
+    pub(crate) on_request_metadata: Option<TypedFunc<(u32, u32), u32>>,
+    pub(crate) on_response_metadata: Option<TypedFunc<(u32, u32), u32>>,
+    pub(crate) on_new_connection: Option<TypedFunc<u32, u32>>,
+    pub(crate) on_downstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub(crate) on_upstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub(crate) on_downstream_connection_close: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) on_upstream_connection_close: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) on_grpc_receive_initial_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) on_grpc_receive: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) on_grpc_receive_trailing_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) on_grpc_close: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) on_foreign_function: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) on_resolve_dns: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) on_stats_update: Option<TypedFunc<(u32, u32), ()>>,
+}
+
+/// Finds the callbacks of an instance that a VM may be called with.
+struct Resolver<'a> {
+    instance: &'a Instance,
+    store: &'a mut Store,
 }
 
 // === impl Callbacks ===
 
 impl Callbacks {
+    /// Looks all callbacks up; one that the VM's capabilities leave out counts as not exported.
     pub(crate) fn resolve(instance: &Instance, store: &mut Store) -> Self {
+        let mut of = Resolver { instance, store };
         Self {
-            on_context_create: typed(instance, store, "proxy_on_context_create"),
-            on_vm_start: typed(instance, store, "proxy_on_vm_start"),
-            on_configure: typed(instance, store, "proxy_on_configure"),
-            on_tick: typed(instance, store, "proxy_on_tick"),
-            on_request_headers: headers(instance, store, "proxy_on_request_headers"),
-            on_request_body: typed(instance, store, "proxy_on_request_body"),
-            on_request_trailers: typed(instance, store, "proxy_on_request_trailers"),
-            on_response_headers: headers(instance, store, "proxy_on_response_headers"),
-            on_response_body: typed(instance, store, "proxy_on_response_body"),
-            on_response_trailers: typed(instance, store, "proxy_on_response_trailers"),
-            on_log: typed(instance, store, "proxy_on_log"),
-            on_done: typed(instance, store, "proxy_on_done"),
-            on_delete: typed(instance, store, "proxy_on_delete"),
-            on_http_call_response: typed(instance, store, "proxy_on_http_call_response"),
-            on_queue_ready: typed(instance, store, "proxy_on_queue_ready"),
+            on_context_create: of.typed("proxy_on_context_create"),
+            on_vm_start: of.typed("proxy_on_vm_start"),
+            on_configure: of.typed("proxy_on_configure"),
+            on_tick: of.typed("proxy_on_tick"),
+            on_request_headers: of.headers("proxy_on_request_headers"),
+            on_request_body: of.typed("proxy_on_request_body"),
+            on_request_trailers: of.typed("proxy_on_request_trailers"),
+            on_response_headers: of.headers("proxy_on_response_headers"),
+            on_response_body: of.typed("proxy_on_response_body"),
+            on_response_trailers: of.typed("proxy_on_response_trailers"),
+            on_log: of.typed("proxy_on_log"),
+            on_done: of.typed("proxy_on_done"),
+            on_delete: of.typed("proxy_on_delete"),
+            on_http_call_response: of.typed("proxy_on_http_call_response"),
+            on_queue_ready: of.typed("proxy_on_queue_ready"),
+            rare: RareCallbacks::resolve(&mut of),
         }
+    }
+}
+
+// === impl RareCallbacks ===
+
+impl RareCallbacks {
+    fn resolve(of: &mut Resolver<'_>) -> Self {
+        Self {
+            on_request_metadata: of.typed("proxy_on_request_metadata"),
+            on_response_metadata: of.typed("proxy_on_response_metadata"),
+            on_new_connection: of.typed("proxy_on_new_connection"),
+            on_downstream_data: of.typed("proxy_on_downstream_data"),
+            on_upstream_data: of.typed("proxy_on_upstream_data"),
+            on_downstream_connection_close: of.typed("proxy_on_downstream_connection_close"),
+            on_upstream_connection_close: of.typed("proxy_on_upstream_connection_close"),
+            on_grpc_receive_initial_metadata: of.typed("proxy_on_grpc_receive_initial_metadata"),
+            on_grpc_receive: of.typed("proxy_on_grpc_receive"),
+            on_grpc_receive_trailing_metadata: of.typed("proxy_on_grpc_receive_trailing_metadata"),
+            on_grpc_close: of.typed("proxy_on_grpc_close"),
+            on_foreign_function: of.typed("proxy_on_foreign_function"),
+            on_resolve_dns: of.typed("envoy_on_resolve_dns"),
+            on_stats_update: of.typed("envoy_on_stats_update"),
+        }
+    }
+}
+
+// === impl Resolver ===
+
+impl Resolver<'_> {
+    fn typed<Params, Results>(&mut self, name: &str) -> Option<TypedFunc<Params, Results>>
+    where
+        Params: wasmtime::WasmParams,
+        Results: wasmtime::WasmResults,
+    {
+        self.store.data().config.allows(name).then(|| typed(self.instance, self.store, name))?
+    }
+
+    fn headers(&mut self, name: &str) -> Option<HeadersCallback> {
+        self.typed(name)
+            .map(HeadersCallback::WithEnd)
+            .or_else(|| self.typed(name).map(HeadersCallback::WithoutEnd))
     }
 }
 
@@ -140,12 +211,6 @@ where
     Results: wasmtime::WasmResults,
 {
     instance.get_typed_func(store, name).ok()
-}
-
-fn headers(instance: &Instance, store: &mut Store, name: &str) -> Option<HeadersCallback> {
-    typed(instance, store, name)
-        .map(HeadersCallback::WithEnd)
-        .or_else(|| typed(instance, store, name).map(HeadersCallback::WithoutEnd))
 }
 
 /// A signature as error texts show it, such as `(i32, i64) -> i32`.

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::abi::{MapType, Status};
+use crate::abi::{BufferType, MapType, Status, StreamType};
 use crate::body::BodyBuffer;
+use crate::callout::HttpCallResponse;
 use crate::fields::Fields;
 use crate::stream::{LocalReply, StreamHost};
 
@@ -38,20 +39,28 @@ pub(crate) struct RootContext {
     pub(crate) plugin: Arc<str>,
     pub(crate) root_id: Arc<str>,
     pub(crate) configuration: Bytes,
-    /// Answer to an HTTP call, only while its callback runs.
-    pub(crate) call_response: Option<CallResponse>,
+    /// What the callback that runs may look at, and nobody else.
+    pub(crate) input: Option<Input>,
     /// Last status and message, as `proxy_get_status` gives them.
     pub(crate) last_status: (u32, String),
     /// `proxy_on_done` returned false: the context waits for `proxy_done`.
     pub(crate) is_pending_done: bool,
-    pub(crate) is_done: bool,
+    /// `proxy_on_done` was called.
+    pub(crate) is_ending: bool,
 }
 
-/// What `proxy_on_http_call_response` may look at.
-pub(crate) struct CallResponse {
-    pub(crate) headers: Fields,
-    pub(crate) body: Bytes,
-    pub(crate) trailers: Fields,
+/// What came for a plugin from outside its streams.
+pub(crate) enum Input {
+    /// `proxy_on_http_call_response`: buffer 4, maps 6 and 7.
+    HttpResponse(HttpCallResponse),
+    /// `proxy_on_grpc_receive_initial_metadata`: map 4.
+    GrpcInitialMetadata(Fields),
+    /// `proxy_on_grpc_receive`: buffer 5.
+    GrpcMessage(Bytes),
+    /// `proxy_on_grpc_receive_trailing_metadata`: map 5.
+    GrpcTrailingMetadata(Fields),
+    /// Callbacks of the host's extensions: buffer 8.
+    CallData(Bytes),
 }
 
 /// State of one plugin for one stream.
@@ -59,6 +68,8 @@ pub(crate) struct CallResponse {
 pub(crate) struct StreamContext {
     pub(crate) root: u32,
     pub(crate) host: Rc<dyn StreamHost>,
+    /// A TCP connection: the bodies are its data in both directions, and there are no maps.
+    pub(crate) is_network: bool,
     pub(crate) is_created: bool,
     /// The maps can be read, not written, and an absent one is merely not found: the log phase.
     pub(crate) is_read_only: bool,
@@ -83,12 +94,12 @@ pub(crate) struct StreamContext {
 /// Source: Envoy queues these too, because they re-enter the filter chain.
 #[derive(Debug, Default)]
 pub struct StreamActions {
-    /// Let the held request go on.
+    /// Let the held request go on; of a TCP connection, what the client sent.
     pub continue_request: bool,
     /// Let the held response go on.
     pub continue_response: bool,
-    /// Reset the stream.
-    pub close: bool,
+    /// Reset the stream, or close the connection; named by the plugin's word for it.
+    pub close: Option<StreamType>,
     /// Answer in place of the upstream. The first one counts.
     pub local_reply: Option<LocalReply>,
 }
@@ -193,6 +204,7 @@ impl StreamContext {
         Self {
             root,
             host,
+            is_network: false,
             is_created: false,
             is_read_only: false,
             is_request_hidden: false,
@@ -218,6 +230,37 @@ impl StreamContext {
             }
             MapType::HttpResponseHeaders => self.response_headers.as_ref(),
             MapType::HttpResponseTrailers => self.response_trailers.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The bytes that a buffer type stands for here, if there are any.
+    pub(crate) fn body(&self, buffer: BufferType) -> Option<&BodyBuffer> {
+        match self.direction(buffer)? {
+            StreamType::HttpRequest => self.request_body.as_ref(),
+            _ => self.response_body.as_ref(),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn body_mut(&mut self, buffer: BufferType) -> Option<&mut BodyBuffer> {
+        match self.direction(buffer)? {
+            StreamType::HttpRequest => self.request_body.as_mut(),
+            _ => self.response_body.as_mut(),
+        }
+    }
+
+    /// Which direction a buffer type means here. What a connection carries lies where the bodies
+    /// of a message would.
+    fn direction(&self, buffer: BufferType) -> Option<StreamType> {
+        match (buffer, self.is_network) {
+            (BufferType::HttpRequestBody, false) if self.is_request_hidden => None,
+            (BufferType::HttpRequestBody, false) | (BufferType::DownstreamData, true) => {
+                Some(StreamType::HttpRequest)
+            }
+            (BufferType::HttpResponseBody, false) | (BufferType::UpstreamData, true) => {
+                Some(StreamType::HttpResponse)
+            }
             _ => None,
         }
     }
@@ -259,7 +302,7 @@ impl StreamActions {
     pub fn is_empty(&self) -> bool {
         !self.continue_request
             && !self.continue_response
-            && !self.close
+            && self.close.is_none()
             && self.local_reply.is_none()
     }
 }

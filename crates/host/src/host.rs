@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
 use crate::error::LoadError;
+use crate::limits::LimitCounters;
 use crate::log::{LogSink, NoLog};
 use crate::plugin_metrics::MetricStore;
 use crate::shared_data::SharedData;
@@ -22,6 +23,7 @@ pub struct Host {
     shared_queues: SharedQueues,
     vm_ids: VmIds,
     metrics: MetricStore,
+    limit_counters: Arc<LimitCounters>,
 }
 
 // === impl Host ===
@@ -40,6 +42,7 @@ impl Host {
             shared_queues: SharedQueues::default(),
             vm_ids: VmIds::default(),
             metrics: MetricStore::default(),
+            limit_counters: Arc::default(),
         })
     }
 
@@ -60,6 +63,15 @@ impl Host {
     /// Metrics that plugins defined, with their values now.
     pub fn metrics(&self) -> &MetricStore {
         &self.metrics
+    }
+
+    /// How often plugins ran into their limits.
+    pub fn limit_counters(&self) -> &LimitCounters {
+        &self.limit_counters
+    }
+
+    pub(crate) fn shared_limit_counters(&self) -> &Arc<LimitCounters> {
+        &self.limit_counters
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use wasmtime::{Caller, Extern, ExternType, Linker, Module, Store};
 
-use crate::abi::{AbiVersion, Status};
+use crate::abi::{AbiVersion, LogLevel, Status};
 use crate::callbacks::signature_text;
 use crate::error::{FailureKind, HostError, LoadError};
 use crate::host::Host;
@@ -46,6 +46,9 @@ macro_rules! hostcalls {
             $name,
             |caller: Caller<'_, VmState> $(, $arg: u32)*| -> wasmtime::Result<u32> {
                 let mut cx = $crate::hostcalls::Cx::enter(caller, $name, $allowed)?;
+                if cx.is_denied($name) {
+                    return Ok($crate::abi::Status::InternalFailure.into());
+                }
                 let result = $function(&mut cx $(, $arg)*);
                 cx.finish(result)
             },
@@ -140,6 +143,16 @@ impl<'a> Cx<'a> {
             return Err(wasmtime::Error::msg(format!("the guest called `{name}` {during}")));
         }
         Ok(Self { caller })
+    }
+
+    /// Whether the VM's capabilities leave this function out, which is then logged.
+    pub(crate) fn is_denied(&self, name: &str) -> bool {
+        let is_denied = !self.state().config.allows(name);
+        if is_denied {
+            let message = format!("a call of `{name}` is denied: it is no allowed capability");
+            log::write_line(self.state(), LogLevel::Error, message.as_bytes());
+        }
+        is_denied
     }
 
     /// Ends a hostcall: a status for the guest, or a trap.

@@ -31,6 +31,7 @@ pub mod abi;
 
 mod body;
 mod callbacks;
+mod callout;
 mod clock;
 mod compiled_module;
 mod context;
@@ -44,9 +45,11 @@ mod hostcalls;
 mod limits;
 mod log;
 mod memory;
+mod network;
 mod plugin;
 mod plugin_metrics;
 mod property;
+mod services;
 mod shared_data;
 mod shared_queue;
 mod stream;
@@ -55,6 +58,7 @@ mod vm_id;
 mod vm_state;
 
 pub use self::body::BodyBuffer;
+pub use self::callout::{GrpcCall, GrpcStatus, GrpcTarget, HttpCall, HttpCallResponse};
 pub use self::clock::{Clock, SystemClock};
 pub use self::compiled_module::CompiledModule;
 pub use self::context::StreamActions;
@@ -62,13 +66,13 @@ pub use self::engine::Engine;
 pub use self::error::{Failure, FailureKind, LoadError, StartError};
 pub use self::fields::{Fields, FieldsKind, Pseudo};
 pub use self::host::Host;
-pub use self::limits::{EPOCH_PERIOD, Limits};
+pub use self::limits::{EPOCH_PERIOD, LimitCounters, LimitKind, Limits};
 pub use self::log::{LogRecord, LogSink, NoLog};
-pub use self::plugin::{
-    HttpCall, HttpCallResponse, NoServices, Plugin, PluginConfig, PluginServices,
-};
+pub use self::network::NetworkStream;
+pub use self::plugin::{DnsAnswer, Plugin, PluginConfig};
 pub use self::plugin_metrics::{BUCKETS, MetricStore, MetricValue};
 pub use self::property::PropertyValue;
+pub use self::services::{NoServices, PluginServices};
 pub use self::shared_queue::QueueConsumer;
 pub use self::stream::{HttpStream, LocalReply, LogFields, StreamHost};
 pub use self::vm::{VmHandle, WeakVmHandle};

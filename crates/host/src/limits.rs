@@ -1,5 +1,7 @@
 //! Every limit of a VM: name, unit, default.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
@@ -43,6 +45,53 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Most metrics that one VM may define. Default: 10 000.
     pub metrics: usize,
+    /// Most log lines of one VM in a second; further ones are dropped and counted.
+    ///
+    /// Default: 10 000.
+    pub log_lines_per_second: u32,
+    /// Most bytes of one log line; what is longer is cut. Default: 64 KiB.
+    pub log_line_bytes: usize,
+    /// Most CEL expressions that one plugin may keep. Default: 1000.
+    pub expressions: usize,
+}
+
+/// A limit that a plugin has run into, as a label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Bytes that a plugin adds to the headers of one stream.
+    AddedHeaderBytes,
+    /// What one body may grow to by a plugin's changes.
+    BodyBytes,
+    /// [`Limits::contexts`].
+    Contexts,
+    /// [`Limits::expressions`].
+    Expressions,
+    /// Input and output of foreign functions.
+    ForeignFunctionBytes,
+    /// [`Limits::log_line_bytes`].
+    LogLineBytes,
+    /// [`Limits::log_lines_per_second`].
+    LogLines,
+    /// [`Limits::memory_bytes`].
+    MemoryBytes,
+    /// [`Limits::metrics`], and the metrics of the process.
+    Metrics,
+    /// Path and value of one property.
+    PropertyBytes,
+    /// [`Limits::queue_items`], [`Limits::queue_bytes`] and the size of one item.
+    QueueItems,
+    /// [`Limits::queues`].
+    Queues,
+    /// [`Limits::shared_data_keys`], [`Limits::shared_data_bytes`] and the size of one entry.
+    SharedData,
+    /// [`Limits::table_elements`].
+    TableElements,
+}
+
+/// How often plugins ran into each limit, over all VMs of a host.
+#[derive(Debug, Default)]
+pub struct LimitCounters {
+    counts: [AtomicU64; LimitKind::ALL.len()],
 }
 
 impl Default for Limits {
@@ -60,6 +109,9 @@ impl Default for Limits {
             queue_items: 10_000,
             queue_bytes: 64 << 20,
             metrics: 10_000,
+            log_lines_per_second: 10_000,
+            log_line_bytes: 64 << 10,
+            expressions: 1000,
         }
     }
 }
@@ -77,6 +129,7 @@ pub(crate) fn epochs(deadline: Duration) -> u64 {
 pub(crate) struct GrowthLimiter {
     memory_bytes: usize,
     table_elements: usize,
+    counters: Arc<LimitCounters>,
     pub(crate) memory_bytes_now: usize,
     pub(crate) refused: Option<Refused>,
 }
@@ -88,11 +141,69 @@ pub(crate) enum Refused {
     Table { asked: usize, limit: usize },
 }
 
+// === impl LimitKind ===
+
+impl LimitKind {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::AddedHeaderBytes,
+        Self::BodyBytes,
+        Self::Contexts,
+        Self::Expressions,
+        Self::ForeignFunctionBytes,
+        Self::LogLineBytes,
+        Self::LogLines,
+        Self::MemoryBytes,
+        Self::Metrics,
+        Self::PropertyBytes,
+        Self::QueueItems,
+        Self::Queues,
+        Self::SharedData,
+        Self::TableElements,
+    ];
+
+    /// The label that metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AddedHeaderBytes => "added_header_bytes",
+            Self::BodyBytes => "body_bytes",
+            Self::Contexts => "contexts",
+            Self::Expressions => "expressions",
+            Self::ForeignFunctionBytes => "foreign_function_bytes",
+            Self::LogLineBytes => "log_line_bytes",
+            Self::LogLines => "log_lines_per_second",
+            Self::MemoryBytes => "memory_bytes",
+            Self::Metrics => "metrics",
+            Self::PropertyBytes => "property_bytes",
+            Self::QueueItems => "queue_items",
+            Self::Queues => "queues",
+            Self::SharedData => "shared_data",
+            Self::TableElements => "table_elements",
+        }
+    }
+}
+
+// === impl LimitCounters ===
+
+impl LimitCounters {
+    /// How often plugins ran into this limit since the start.
+    pub fn get(&self, limit: LimitKind) -> u64 {
+        self.counts.get(limit as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn count(&self, limit: LimitKind) {
+        if let Some(count) = self.counts.get(limit as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 // === impl GrowthLimiter ===
 
 impl GrowthLimiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, counters: &Arc<LimitCounters>) -> Self {
         Self {
+            counters: Arc::clone(counters),
             memory_bytes: limits.memory_bytes,
             table_elements: limits.table_elements,
             memory_bytes_now: 0,
@@ -109,6 +220,7 @@ impl ResourceLimiter for GrowthLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > self.memory_bytes {
+            self.counters.count(LimitKind::MemoryBytes);
             self.refused = Some(Refused::Memory { asked: desired, limit: self.memory_bytes });
             return Ok(false);
         }
@@ -123,6 +235,7 @@ impl ResourceLimiter for GrowthLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > self.table_elements {
+            self.counters.count(LimitKind::TableElements);
             self.refused = Some(Refused::Table { asked: desired, limit: self.table_elements });
             return Ok(false);
         }

@@ -1,5 +1,7 @@
 //! Where plugins' log lines go.
 
+use std::cell::Cell;
+
 use crate::abi::LogLevel;
 
 /// One line that a plugin wrote.
@@ -23,6 +25,14 @@ pub trait LogSink: Send + Sync {
     fn log(&self, record: LogRecord<'_>);
 }
 
+/// How many lines a VM has logged in the running second.
+#[derive(Debug, Default)]
+pub(crate) struct LogBudget {
+    second: Cell<u64>,
+    used: Cell<u32>,
+    dropped: Cell<u32>,
+}
+
 /// Drops every line.
 #[derive(Debug, Default)]
 pub struct NoLog;
@@ -33,4 +43,43 @@ impl LogSink for NoLog {
     }
 
     fn log(&self, _record: LogRecord<'_>) {}
+}
+
+// === impl LogBudget ===
+
+impl LogBudget {
+    /// Whether one more line may be logged in this second.
+    ///
+    /// Also tells, once a second has passed in which lines were dropped, how many those were.
+    pub(crate) fn spend(&self, second: u64, limit: u32) -> (bool, Option<u32>) {
+        let mut dropped_before = None;
+        if self.second.replace(second) != second {
+            self.used.set(0);
+            dropped_before = Some(self.dropped.take()).filter(|dropped| *dropped > 0);
+        }
+        let used = self.used.get();
+        let is_granted = used < limit;
+        if is_granted {
+            self.used.set(used.saturating_add(1));
+        } else {
+            self.dropped.set(self.dropped.get().saturating_add(1));
+        }
+        (is_granted, dropped_before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LogBudget;
+
+    #[test]
+    fn lines_beyond_the_budget_are_dropped_and_told_in_the_next_second() {
+        let budget = LogBudget::default();
+        assert_eq!(budget.spend(7, 2), (true, None));
+        assert_eq!(budget.spend(7, 2), (true, None));
+        assert_eq!(budget.spend(7, 2), (false, None));
+        assert_eq!(budget.spend(7, 2), (false, None));
+        assert_eq!(budget.spend(8, 2), (true, Some(2)));
+        assert_eq!(budget.spend(9, 2), (true, None));
+    }
 }

@@ -200,6 +200,27 @@ impl HttpStream {
         Ok(self.trailers_action(value))
     }
 
+    /// Tells the plugin of an HTTP/2 METADATA frame of the request, which it cannot read.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_request_metadata(&mut self, entries: usize) -> Result<(), Failure> {
+        let callback = self.vm.callbacks().rare.on_request_metadata.as_ref();
+        let params = (self.id, count(entries));
+        // Whatever it returns means to go on, as in Envoy.
+        self.call("proxy_on_request_metadata", callback, params).map(|_| ())
+    }
+
+    /// The same of the response.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_response_metadata(&mut self, entries: usize) -> Result<(), Failure> {
+        let callback = self.vm.callbacks().rare.on_response_metadata.as_ref();
+        let params = (self.id, count(entries));
+        self.call("proxy_on_response_metadata", callback, params).map(|_| ())
+    }
+
     /// Tells the plugin that the stream is over, with its maps to read. Gives the maps back.
     ///
     /// Source: in Envoy this comes before done, for every filter of the chain in request order.
@@ -212,7 +233,7 @@ impl HttpStream {
             context.response_trailers = fields.response_trailers;
             (context.request_body, context.response_body) = (None, None);
         });
-        if self.create().is_ok() {
+        if self.vm.announce_stream(self.id).is_ok() {
             let callback = self.vm.callbacks().on_log.as_ref();
             // The response is out; a failure is counted and logged by the VM.
             let _ = self.vm.call_optional(self.id, "proxy_on_log", callback, self.id);
@@ -305,7 +326,7 @@ impl HttpStream {
         callback: Option<&TypedFunc<Params, u32>>,
         params: Params,
     ) -> Result<Option<u32>, Failure> {
-        self.create()?;
+        self.vm.announce_stream(self.id)?;
         self.vm.call_optional(self.id, name, callback, params)
     }
 
@@ -317,23 +338,8 @@ impl HttpStream {
         count: u32,
         end_of_stream: bool,
     ) -> Result<Option<u32>, Failure> {
-        self.create()?;
+        self.vm.announce_stream(self.id)?;
         self.vm.call_headers(self.id, name, callback, count, end_of_stream)
-    }
-
-    /// Announces the context to the guest, once.
-    fn create(&self) -> Result<(), Failure> {
-        let Some(root) = self.with(|context| {
-            let is_new = !std::mem::replace(&mut context.is_created, true);
-            is_new.then_some(context.root)
-        }) else {
-            return Ok(());
-        };
-        if let Some(root) = root {
-            let callback = self.vm.callbacks().on_context_create.as_ref();
-            self.vm.call_optional(self.id, "proxy_on_context_create", callback, (self.id, root))?;
-        }
-        Ok(())
     }
 
     /// A local reply stops the message, whatever the callback returned.

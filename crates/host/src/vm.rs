@@ -18,7 +18,9 @@ use crate::context::{Context, RootContext, StreamContext};
 use crate::error::{Failure, StartError};
 use crate::failure::describe;
 use crate::host::Host;
+use crate::limits::LimitKind;
 use crate::log::LogRecord;
+use crate::services::PluginServices;
 use crate::stream::StreamHost;
 use crate::vm_state::{Running, VmConfig, VmState, one_line};
 
@@ -164,6 +166,19 @@ impl VmHandle {
         self.call(context, name, self.0.callback_deadline, call).map(Some)
     }
 
+    /// Tells the guest of a stream context, once, before its first callback.
+    pub(crate) fn announce_stream(&self, id: u32) -> Result<(), Failure> {
+        let root = self.with_stream(id, |context| {
+            let is_new = !std::mem::replace(&mut context.is_created, true);
+            is_new.then_some(context.root)
+        });
+        if let Some(Some(root)) = root {
+            let callback = self.callbacks().on_context_create.as_ref();
+            self.call_optional(id, "proxy_on_context_create", callback, (id, root))?;
+        }
+        Ok(())
+    }
+
     /// Adds a context. `None` at the limit of live contexts or if the VM died.
     pub(crate) fn insert_context(&self, context: Context) -> Option<u32> {
         if self.is_failed() {
@@ -172,6 +187,7 @@ impl VmHandle {
         let mut store = self.0.store.borrow_mut();
         let state = store.data_mut();
         if state.contexts.len() >= state.config.limits.contexts {
+            state.host.limit_counters().count(LimitKind::Contexts);
             return None;
         }
         state.contexts.insert(context)
@@ -219,18 +235,12 @@ impl VmHandle {
         let epochs = store.data_mut().deadline.begin(deadline);
         store.set_epoch_deadline(epochs);
         let result = enter(&mut store);
-        let touched = std::mem::take(&mut store.data_mut().touched);
         match result {
             Ok(value) => {
-                if !touched.is_empty() {
-                    let state = store.data();
-                    let hosts: SmallVec<[_; 2]> = touched
-                        .iter()
-                        .filter_map(|id| state.contexts.stream(*id))
-                        .map(|stream| Rc::clone(&stream.host))
-                        .collect();
+                let state = store.data();
+                if !state.touched.is_empty() || !state.ended.is_empty() {
                     drop(store);
-                    hosts.into_iter().for_each(wake);
+                    self.follow_up();
                 }
                 Ok(value)
             }
@@ -245,6 +255,40 @@ impl VmHandle {
                 Err(failure)
             }
         }
+    }
+
+    /// Does what a callback left behind for others than its own stream.
+    fn follow_up(&self) {
+        let (hosts, ended) = self.with_state(|state| {
+            let touched = std::mem::take(&mut state.touched);
+            let streams = touched.iter().filter_map(|id| state.contexts.stream(*id));
+            let hosts: SmallVec<[_; 2]> = streams.map(|stream| Rc::clone(&stream.host)).collect();
+            (hosts, std::mem::take(&mut state.ended))
+        });
+        hosts.into_iter().for_each(wake);
+        for root in ended {
+            let services = self.delete_root(root);
+            services.into_iter().for_each(|services| services.ended());
+        }
+    }
+
+    /// Tells the guest that a plugin is over, and forgets it. Gives its services back.
+    pub(crate) fn delete_root(&self, root: u32) -> Option<Rc<dyn PluginServices>> {
+        let callback = self.callbacks().on_delete.as_ref();
+        // Whether it dies of that makes no difference to a plugin that is gone.
+        let _ = self.call_optional(root, "proxy_on_delete", callback, root);
+        self.forget_root(root)
+    }
+
+    /// Forgets a plugin without a word to the guest. Gives its services back.
+    pub(crate) fn forget_root(&self, root: u32) -> Option<Rc<dyn PluginServices>> {
+        let services = self.with_state(|state| {
+            state.tokens.release_all(root);
+            let at = state.services.iter().position(|(id, _)| *id == root)?;
+            Some(state.services.swap_remove(at).1)
+        });
+        self.remove_context(root);
+        services
     }
 
     fn run_start_code(&self, instance: &wasmtime::Instance) -> Result<(), StartError> {

@@ -1,19 +1,22 @@
 //! State of one VM behind its hostcalls: contexts, services, limits, and what runs now.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use wasmtime::{Memory, TypedFunc};
 
-use crate::abi::AbiVersion;
+use crate::abi::{AbiVersion, Status};
+use crate::callout::Tokens;
 use crate::context::{ContextTable, StreamContext};
 use crate::deadline::Deadline;
-use crate::error::FailureKind;
+use crate::error::{FailureKind, HostError};
 use crate::host::Host;
-use crate::limits::{GrowthLimiter, Limits};
-use crate::plugin::PluginServices;
+use crate::limits::{GrowthLimiter, LimitKind, Limits};
+use crate::log::LogBudget;
 use crate::plugin_metrics::DefinedMetrics;
+use crate::services::PluginServices;
 use crate::vm_id::VmIdLease;
 
 /// What identifies a VM and what it starts with.
@@ -27,6 +30,13 @@ pub struct VmConfig {
     pub environment: Vec<(String, String)>,
     /// What it may use.
     pub limits: Limits,
+    /// Functions and callbacks that it may use, by their full names; those of WASI by their bare
+    /// ones. `None` for all.
+    ///
+    /// What is left out answers `INTERNAL_FAILURE` (of WASI `ENOTCAPABLE`) and is logged, or is
+    /// not called. The allocator, start code, `pthread_equal`, `emscripten_*` and `envoy_*` are
+    /// always allowed. Source: Envoy, `CapabilityRestrictionConfig`.
+    pub allowed_capabilities: Option<BTreeSet<String>>,
 }
 
 /// What the guest may call while it runs.
@@ -60,10 +70,27 @@ pub(crate) struct VmState {
     pub(crate) configuring: Option<u32>,
     pub(crate) services: Vec<(u32, Rc<dyn PluginServices>)>,
     pub(crate) metrics: DefinedMetrics,
-    pub(crate) next_call_token: u32,
+    pub(crate) log_budget: LogBudget,
+    pub(crate) tokens: Tokens,
     /// Streams other than the current one that were given something to do.
     pub(crate) touched: SmallVec<[u32; 2]>,
+    /// Roots that said `proxy_done` after they had asked for time.
+    pub(crate) ended: SmallVec<[u32; 1]>,
     pub(crate) death: Option<FailureKind>,
+}
+
+// === impl VmConfig ===
+
+impl VmConfig {
+    /// Whether a function or a callback may be used.
+    pub(crate) fn allows(&self, name: &str) -> bool {
+        match &self.allowed_capabilities {
+            None => true,
+            Some(allowed) => {
+                allowed.is_empty() || allowed.contains(name) || name.starts_with("envoy_")
+            }
+        }
+    }
 }
 
 // === impl VmState ===
@@ -73,8 +100,9 @@ impl VmState {
         Self {
             host: Arc::clone(host),
             _lease: VmIdLease::new(host, &config.vm_id),
-            limiter: GrowthLimiter::new(&config.limits),
+            limiter: GrowthLimiter::new(&config.limits, host.shared_limit_counters()),
             deadline: Deadline::default(),
+            log_budget: LogBudget::default(),
             metrics: DefinedMetrics::new(config.limits.metrics),
             config,
             abi,
@@ -86,8 +114,9 @@ impl VmState {
             effective: 0,
             configuring: None,
             services: Vec::new(),
-            next_call_token: 0,
+            tokens: Tokens::default(),
             touched: SmallVec::new(),
+            ended: SmallVec::new(),
             death: None,
         }
     }
@@ -106,6 +135,12 @@ impl VmState {
         self.contexts
             .root(self.current)
             .map_or_else(|| Arc::from(""), |root| Arc::clone(&root.plugin))
+    }
+
+    /// Counts that a plugin ran into a limit, and says so to it.
+    pub(crate) fn beyond(&self, limit: LimitKind, status: Status) -> HostError {
+        self.host.limit_counters().count(limit);
+        status.into()
     }
 
     /// The stream that hostcalls act on.

@@ -162,6 +162,7 @@ impl PluginSpec {
             configuration: Bytes::new(),
             environment: self.environment.clone(),
             limits: self.limits.clone(),
+            allowed_capabilities: None,
         }
     }
 

@@ -39,6 +39,17 @@ pub enum TrailersAction {
     StopIteration,
 }
 
+/// What a plugin wants after a callback of a TCP connection.
+///
+/// Source: Envoy `FilterStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkAction {
+    /// Pass the bytes on.
+    Continue,
+    /// Hold them; show them again with the next ones.
+    StopIteration,
+}
+
 impl HeadersAction {
     /// Reads the number that a headers callback returned.
     ///
@@ -69,6 +80,13 @@ impl DataAction {
 
 impl TrailersAction {
     /// Reads the number that a trailers callback returned.
+    pub fn from_guest(value: u32) -> Self {
+        if value == 0 { Self::Continue } else { Self::StopIteration }
+    }
+}
+
+impl NetworkAction {
+    /// Reads the number that a callback of a connection returned.
     pub fn from_guest(value: u32) -> Self {
         if value == 0 { Self::Continue } else { Self::StopIteration }
     }

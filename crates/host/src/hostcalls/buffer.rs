@@ -6,7 +6,9 @@ use wasmtime::{Caller, Linker};
 use super::{Cx, hostcalls};
 use crate::abi::{BufferType, Status};
 use crate::body::BodyBuffer;
+use crate::context::Input;
 use crate::error::HostError;
+use crate::limits::LimitKind;
 use crate::vm_state::{Running, VmState};
 
 /// What a buffer type stands for at this moment.
@@ -30,30 +32,32 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
 /// # Errors
 /// [`Status::NotFound`] if there is none of this type outside its callback.
 fn shown(state: &VmState, buffer: BufferType) -> Result<Shown<'_>, Status> {
-    let current_root = || state.contexts.root(state.current);
+    let input = || state.contexts.root(state.current).and_then(|root| root.input.as_ref());
     Ok(match buffer {
-        BufferType::HttpRequestBody => {
-            let stream = state.stream().filter(|stream| !stream.is_request_hidden);
-            let body = stream.and_then(|stream| stream.request_body.as_ref());
+        BufferType::HttpRequestBody
+        | BufferType::HttpResponseBody
+        | BufferType::DownstreamData
+        | BufferType::UpstreamData => {
+            let body = state.stream().and_then(|stream| stream.body(buffer));
             body.map_or(Shown::Bytes(&[]), Shown::Body)
         }
-        BufferType::HttpResponseBody => {
-            let body = state.stream().and_then(|stream| stream.response_body.as_ref());
-            body.map_or(Shown::Bytes(&[]), Shown::Body)
-        }
-        BufferType::HttpCallResponseBody => {
-            let response = current_root().and_then(|root| root.call_response.as_ref());
-            Shown::Bytes(&response.ok_or(Status::NotFound)?.body)
-        }
+        BufferType::HttpCallResponseBody => match input() {
+            Some(Input::HttpResponse(response)) => Shown::Bytes(&response.body),
+            _ => return Err(Status::NotFound),
+        },
+        BufferType::GrpcReceiveBuffer => match input() {
+            Some(Input::GrpcMessage(message)) => Shown::Bytes(message),
+            _ => Shown::Bytes(&[]),
+        },
+        BufferType::CallData => match input() {
+            Some(Input::CallData(data)) => Shown::Bytes(data),
+            _ => Shown::Bytes(&[]),
+        },
         BufferType::VmConfiguration => Shown::Bytes(&state.config.configuration),
         BufferType::PluginConfiguration => {
             let root = state.configuring.and_then(|root| state.contexts.root(root));
             Shown::Bytes(&root.ok_or(Status::NotFound)?.configuration)
         }
-        BufferType::DownstreamData
-        | BufferType::UpstreamData
-        | BufferType::GrpcReceiveBuffer
-        | BufferType::CallData => Shown::Bytes(&[]),
     })
 }
 
@@ -116,19 +120,14 @@ fn set(
     let max = state.config.limits.memory_bytes;
     let stream = state.stream_mut().filter(|stream| !stream.is_read_only);
     let stream = stream.ok_or(Status::BadArgument)?;
-    let body = match buffer {
-        BufferType::HttpRequestBody if stream.is_request_hidden => None,
-        BufferType::HttpRequestBody => stream.request_body.as_mut(),
-        BufferType::HttpResponseBody => stream.response_body.as_mut(),
-        _ => None,
-    };
+    let body = stream.body_mut(buffer);
     let start = usize::try_from(start).unwrap_or(usize::MAX);
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     let body = body.ok_or(Status::BadArgument)?;
     // Called in a loop, it would otherwise let the host hold far more than the guest may.
     let kept = if start == 0 { body.len().saturating_sub(len) } else { body.len() };
     if kept.saturating_add(data.len()) > max {
-        return Err(Status::InternalFailure.into());
+        return Err(state.beyond(LimitKind::BodyBytes, Status::InternalFailure));
     }
     Ok(body.set_range(start, len, Bytes::copy_from_slice(data))?)
 }

@@ -25,11 +25,13 @@ fn set_effective_context(cx: &mut Cx<'_>, id: u32) -> Result<(), HostError> {
     Ok(())
 }
 
+/// Ends a plugin that asked for time at its end; it is deleted when this callback has returned.
 fn done(cx: &mut Cx<'_>) -> Result<(), HostError> {
     let state = cx.state_mut();
-    let acting = state.acting();
-    let root = state.contexts.root_mut(acting).filter(|root| root.is_pending_done);
-    root.ok_or(Status::NotFound)?.is_done = true;
+    let id = state.contexts.root_of(state.acting()).ok_or(Status::NotFound)?;
+    let root = state.contexts.root_mut(id).filter(|root| root.is_pending_done);
+    root.ok_or(Status::NotFound)?.is_pending_done = false;
+    state.ended.push(id);
     Ok(())
 }
 

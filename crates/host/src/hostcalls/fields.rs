@@ -4,8 +4,10 @@ use wasmtime::{Caller, Linker};
 
 use super::{Cx, hostcalls};
 use crate::abi::{AbiVersion, MapType, Status, pairs};
+use crate::context::Input;
 use crate::error::HostError;
 use crate::fields::Fields;
+use crate::limits::LimitKind;
 use crate::vm_state::{Running, VmState};
 
 /// Most bytes of names and values that a plugin may add to the maps of one stream.
@@ -28,14 +30,24 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
 
 /// The map if it can be read now.
 fn readable(state: &VmState, map: MapType) -> Option<&Fields> {
+    let input = || state.contexts.root(state.current)?.input.as_ref();
     match map {
-        MapType::HttpCallResponseHeaders | MapType::HttpCallResponseTrailers => {
-            let response = state.contexts.root(state.current)?.call_response.as_ref()?;
-            Some(match map {
-                MapType::HttpCallResponseHeaders => &response.headers,
-                _ => &response.trailers,
-            })
-        }
+        MapType::HttpCallResponseHeaders => match input()? {
+            Input::HttpResponse(response) => Some(&response.headers),
+            _ => None,
+        },
+        MapType::HttpCallResponseTrailers => match input()? {
+            Input::HttpResponse(response) => Some(&response.trailers),
+            _ => None,
+        },
+        MapType::GrpcReceiveInitialMetadata => match input()? {
+            Input::GrpcInitialMetadata(metadata) => Some(metadata),
+            _ => None,
+        },
+        MapType::GrpcReceiveTrailingMetadata => match input()? {
+            Input::GrpcTrailingMetadata(metadata) => Some(metadata),
+            _ => None,
+        },
         _ => state.stream()?.fields(map),
     }
 }
@@ -144,11 +156,11 @@ fn remove(cx: &mut Cx<'_>, map: u32, name_ptr: u32, name_len: u32) -> Result<(),
 }
 
 /// Counts what a plugin adds, which lives outside of its own memory and its limit.
-fn charge(state: &mut VmState, name: &[u8], value: &[u8]) -> Result<(), Status> {
+fn charge(state: &mut VmState, name: &[u8], value: &[u8]) -> Result<(), HostError> {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     let bytes = stream.added_bytes.saturating_add(name.len()).saturating_add(value.len());
     if bytes > MAX_ADDED_BYTES {
-        return Err(Status::BadArgument);
+        return Err(state.beyond(LimitKind::AddedHeaderBytes, Status::BadArgument));
     }
     stream.added_bytes = bytes;
     Ok(())

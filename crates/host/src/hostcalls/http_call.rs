@@ -7,14 +7,12 @@ use wasmtime::{Caller, Linker};
 
 use super::{Cx, hostcalls};
 use crate::abi::{Status, pairs};
+use crate::callout::{CallKind, HttpCall};
 use crate::error::HostError;
 use crate::fields::{Fields, FieldsKind, Pseudo};
 use crate::memory;
-use crate::plugin::HttpCall;
-use crate::vm_state::{Running, VmState};
 
-/// Distance of two tokens; the low two bits say that it is an HTTP call. Source: Envoy.
-const TOKEN_STEP: u32 = 4;
+use crate::vm_state::{Running, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcalls! { linker, "env", Running::Callback;
@@ -62,16 +60,16 @@ fn http_call(
         return Err(Status::BadArgument.into());
     }
     let state = cx.state_mut();
-    let (_, services) = state.services().ok_or(Status::InternalFailure)?;
-    let token = state.next_call_token.checked_add(TOKEN_STEP).ok_or(Status::InternalFailure)?;
+    let (root, services) = state.services().ok_or(Status::InternalFailure)?;
+    let token = state.tokens.next(CallKind::Http)?;
     call.token = token;
     services.http_call(call)?;
-    cx.state_mut().next_call_token = token;
+    cx.state_mut().tokens.take(token, root);
     Ok(cx.write_u32(token_out, token)?)
 }
 
 /// A list that cannot be read counts as empty, as in Envoy.
-fn fields(kind: FieldsKind, bytes: &[u8]) -> Result<Fields, Status> {
+pub(super) fn fields(kind: FieldsKind, bytes: &[u8]) -> Result<Fields, Status> {
     let mut fields = Fields::new(kind);
     fields.set_pairs(&pairs::decode(bytes).unwrap_or_default())?;
     Ok(fields)

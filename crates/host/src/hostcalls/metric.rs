@@ -3,8 +3,9 @@
 use wasmtime::{Caller, Linker};
 
 use super::{Cx, hostcalls};
-use crate::abi::MetricType;
+use crate::abi::{MetricType, Status};
 use crate::error::HostError;
+use crate::limits::LimitKind;
 use crate::vm_state::{Running, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
@@ -17,6 +18,9 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         "proxy_increment_metric",
         |caller: Caller<'_, VmState>, id: u32, delta: i64| -> wasmtime::Result<u32> {
             let cx = Cx::enter(caller, "proxy_increment_metric", Running::Callback)?;
+            if cx.is_denied("proxy_increment_metric") {
+                return Ok(Status::InternalFailure.into());
+            }
             let result = cx.state().metrics.increment(id, delta);
             cx.finish(result.map_err(HostError::from))
         },
@@ -26,6 +30,9 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         "proxy_record_metric",
         |caller: Caller<'_, VmState>, id: u32, value: u64| -> wasmtime::Result<u32> {
             let cx = Cx::enter(caller, "proxy_record_metric", Running::Callback)?;
+            if cx.is_denied("proxy_record_metric") {
+                return Ok(Status::InternalFailure.into());
+            }
             let result = cx.state().metrics.record(id, value);
             cx.finish(result.map_err(HostError::from))
         },
@@ -43,8 +50,10 @@ fn define_metric(
     let metric_type = MetricType::try_from(metric_type)?;
     let (name, state) = cx.read(name_ptr, name_len)?;
     let name = String::from_utf8_lossy(name).into_owned();
-    let id = state.metrics.define(state.host.metrics(), name, metric_type)?;
-    Ok(cx.write_u32(id_out, id)?)
+    match state.metrics.define(state.host.metrics(), name, metric_type) {
+        Err(status @ Status::InternalFailure) => Err(state.beyond(LimitKind::Metrics, status)),
+        id => Ok(cx.write_u32(id_out, id?)?),
+    }
 }
 
 fn get_metric(cx: &mut Cx<'_>, id: u32, value_out: u32) -> Result<(), HostError> {

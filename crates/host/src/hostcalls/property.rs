@@ -8,6 +8,7 @@ use crate::abi::Status;
 use crate::context::StreamContext;
 use crate::error::HostError;
 use crate::fields::{Fields, Pseudo};
+use crate::limits::LimitKind;
 use crate::memory;
 use crate::property::PropertyValue;
 use crate::vm_state::{Running, VmState};
@@ -60,7 +61,7 @@ fn set(
     let value = memory::read(memory, value_ptr, value_len)?;
     let stream = state.stream().ok_or(Status::NotFound)?;
     if path_len.saturating_add(value_len) > MAX_BYTES {
-        return Err(Status::BadArgument.into());
+        return Err(state.beyond(LimitKind::PropertyBytes, Status::BadArgument));
     }
     Ok(stream.host.set_property(path, value)?)
 }

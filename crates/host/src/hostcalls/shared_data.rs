@@ -6,6 +6,7 @@ use wasmtime::{Caller, Linker};
 use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
+use crate::limits::LimitKind;
 use crate::memory;
 use crate::shared_data::Quota;
 use crate::vm_state::{Running, VmState};
@@ -46,10 +47,13 @@ fn set(
     let value = memory::read(memory, value_ptr, value_len)?;
     let limits = &state.config.limits;
     if key.len().saturating_add(value.len()) > limits.shared_data_entry_bytes {
-        return Err(Status::InternalFailure.into());
+        return Err(state.beyond(LimitKind::SharedData, Status::InternalFailure));
     }
     let value = Bytes::copy_from_slice(value);
     let data = state.host.shared_data();
     let quota = Quota { keys: limits.shared_data_keys, bytes: limits.shared_data_bytes };
-    Ok(data.set(&state.config.vm_id, key, value, cas, quota)?)
+    match data.set(&state.config.vm_id, key, value, cas, quota) {
+        Err(status @ Status::InternalFailure) => Err(state.beyond(LimitKind::SharedData, status)),
+        result => Ok(result?),
+    }
 }

@@ -6,6 +6,7 @@ use wasmtime::{Caller, Linker};
 use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
+use crate::limits::LimitKind;
 use crate::memory;
 use crate::vm_state::{Running, VmConfig, VmState};
 
@@ -29,10 +30,12 @@ fn register(
     let (name, state) = cx.read(name_ptr, name_len)?;
     let VmConfig { vm_id, limits, .. } = &state.config;
     if name.len() > limits.shared_data_entry_bytes {
-        return Err(Status::InternalFailure.into());
+        return Err(state.beyond(LimitKind::Queues, Status::InternalFailure));
     }
-    let token = state.host.shared_queues().register(vm_id, name, consumer, limits.queues)?;
-    Ok(cx.write_u32(token_out, token)?)
+    match state.host.shared_queues().register(vm_id, name, consumer, limits.queues) {
+        Err(status @ Status::InternalFailure) => Err(state.beyond(LimitKind::Queues, status)),
+        token => Ok(cx.write_u32(token_out, token?)?),
+    }
 }
 
 fn resolve(
@@ -59,11 +62,14 @@ fn enqueue(cx: &mut Cx<'_>, token: u32, ptr: u32, len: u32) -> Result<(), HostEr
     let (item, state) = cx.read(ptr, len)?;
     let limits = &state.config.limits;
     if item.len() > limits.shared_data_entry_bytes {
-        return Err(Status::InternalFailure.into());
+        return Err(state.beyond(LimitKind::QueueItems, Status::InternalFailure));
     }
     let item = Bytes::copy_from_slice(item);
     let queues = state.host.shared_queues();
-    Ok(queues.enqueue(token, item, limits.queue_items, limits.queue_bytes)?)
+    match queues.enqueue(token, item, limits.queue_items, limits.queue_bytes) {
+        Err(status @ Status::InternalFailure) => Err(state.beyond(LimitKind::QueueItems, status)),
+        result => Ok(result?),
+    }
 }
 
 fn dequeue(cx: &mut Cx<'_>, token: u32, ptr_out: u32, len_out: u32) -> Result<(), HostError> {

@@ -30,36 +30,54 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// A type that means nothing for this kind of stream has no effect, as in Envoy.
 fn continue_stream(cx: &mut Cx<'_>, stream: u32) -> Result<(), HostError> {
     match StreamType::try_from(stream)? {
         StreamType::HttpRequest => continue_request(cx),
         StreamType::HttpResponse => continue_response(cx),
-        StreamType::Downstream => Ok(()),
+        StreamType::Downstream => {
+            if is_network(cx) {
+                act(cx, |stream| stream.actions.continue_request = true);
+            }
+            Ok(())
+        }
         StreamType::Upstream => Err(Status::Unimplemented.into()),
     }
 }
 
 fn continue_request(cx: &mut Cx<'_>) -> Result<(), HostError> {
-    act(cx, |stream| {
-        stream.is_request_hidden = true;
-        stream.actions.continue_request = true;
-    });
+    if !is_network(cx) {
+        act(cx, |stream| {
+            stream.is_request_hidden = true;
+            stream.actions.continue_request = true;
+        });
+    }
     Ok(())
 }
 
 fn continue_response(cx: &mut Cx<'_>) -> Result<(), HostError> {
-    act(cx, |stream| {
-        stream.is_request_hidden = true;
-        stream.actions.continue_response = true;
-    });
+    if !is_network(cx) {
+        act(cx, |stream| {
+            stream.is_request_hidden = true;
+            stream.actions.continue_response = true;
+        });
+    }
     Ok(())
 }
 
 fn close_stream(cx: &mut Cx<'_>, stream: u32) -> Result<(), HostError> {
-    if matches!(StreamType::try_from(stream)?, StreamType::HttpRequest | StreamType::HttpResponse) {
-        act(cx, |stream| stream.actions.close = true);
+    let kind = StreamType::try_from(stream)?;
+    let is_of_network = matches!(kind, StreamType::Downstream | StreamType::Upstream);
+    if is_of_network == is_network(cx) {
+        act(cx, |stream| {
+            stream.actions.close.get_or_insert(kind);
+        });
     }
     Ok(())
+}
+
+fn is_network(cx: &Cx<'_>) -> bool {
+    cx.state().stream().is_some_and(|stream| stream.is_network)
 }
 
 fn clear_route_cache(cx: &mut Cx<'_>) -> Result<(), HostError> {
@@ -93,8 +111,8 @@ fn send_local_response(
         u16::try_from(status).ok().filter(|status| STATUS_CODES.contains(&(*status).into()));
     let status = status.ok_or(Status::BadArgument)?;
     act(cx, |stream| {
-        // In the log phase there is nobody left to answer.
-        if stream.is_read_only {
+        // In the log phase there is nobody left to answer, and a connection knows no answers.
+        if stream.is_read_only || stream.is_network {
             return;
         }
         match &mut stream.actions.local_reply {

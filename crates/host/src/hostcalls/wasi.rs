@@ -28,6 +28,7 @@ const NOSYS: u32 = 52;
 const NOTDIR: u32 = 20;
 const NOENT: u32 = 44;
 const NOTSUP: u32 = 58;
+const NOTCAPABLE: u32 = 76;
 
 /// A function that only answers a number.
 struct Answer {
@@ -79,6 +80,9 @@ macro_rules! wasi {
             $name,
             |caller: Caller<'_, VmState> $(, $arg: u32)*| -> wasmtime::Result<u32> {
                 let mut cx = Cx::enter(caller, $name, $allowed)?;
+                if cx.is_denied($name) {
+                    return Ok(NOTCAPABLE);
+                }
                 Ok($function(&mut cx $(, $arg)*).unwrap_or_else(|errno| errno))
             },
         )?;)*
@@ -105,6 +109,9 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
             "clock_time_get",
             |caller: Caller<'_, VmState>, id: u32, _precision: u64, out: u32| {
                 let mut cx = Cx::enter(caller, "clock_time_get", Running::Allocator)?;
+                if cx.is_denied("clock_time_get") {
+                    return Ok(NOTCAPABLE);
+                }
                 Ok(clock_time_get(&mut cx, id, out).unwrap_or_else(|errno| errno))
             },
         )?;
@@ -113,11 +120,17 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
             "fd_pwrite",
             |caller: Caller<'_, VmState>, fd: u32, vectors: u32, count: u32, _at: u64, out: u32| {
                 let mut cx = Cx::enter(caller, "fd_pwrite", Running::Start)?;
+                if cx.is_denied("fd_pwrite") {
+                    return Ok(NOTCAPABLE);
+                }
                 Ok(fd_write(&mut cx, fd, vectors, count, out).unwrap_or_else(|errno| errno))
             },
         )?;
         linker.func_wrap(module, "fd_tell", |caller: Caller<'_, VmState>, fd: u32, out: u32| {
             let mut cx = Cx::enter(caller, "fd_tell", Running::Start)?;
+            if cx.is_denied("fd_tell") {
+                return Ok(NOTCAPABLE);
+            }
             Ok(fd_tell(&mut cx, fd, out).unwrap_or_else(|errno| errno))
         })?;
         linker.func_wrap(
@@ -146,13 +159,19 @@ pub(super) fn define_remaining(
             continue;
         }
         let answer = ANSWERS.iter().find(|answer| answer.name == import.name());
+        let name = import.name().to_owned();
         linker.allow_shadowing(true);
         linker.func_new(
             import.module(),
             import.name(),
             declared,
             move |caller, params, results| {
-                let errno = answer.map_or(NOSYS, |answer| answer.give(&mut Cx { caller }, params));
+                let mut cx = Cx { caller };
+                let errno = match answer {
+                    _ if cx.is_denied(&name) => NOTCAPABLE,
+                    Some(answer) => answer.give(&mut cx, params),
+                    None => NOSYS,
+                };
                 if let Some(result) = results.first_mut() {
                     *result = Val::I32(errno.cast_signed());
                 }

@@ -142,7 +142,7 @@ fn nothing_runs_in_a_dead_vm_and_held_messages_can_be_taken_out() {
             > queue-ready 1
             ! trap: plugin `p` failed in `proxy_on_tick`: wasm `unreachable` instruction executed
             > shut-down
-            > delete-if-done
+            > is-gone
             = true
         "#]],
     );

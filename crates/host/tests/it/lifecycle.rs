@@ -465,7 +465,7 @@ fn a_plugin_is_deleted_when_it_is_done() {
             > shut-down
             1: done
             1: delete
-            > delete-if-done
+            > is-gone
             = true
             > shut-down
         "#]],
@@ -485,13 +485,13 @@ fn a_plugin_that_is_not_done_is_deleted_after_it_says_so() {
         expect![[r#"
             > shut-down
             1: done -> NOT_FOUND
-            > delete-if-done
+            > is-gone
             = false
             > shut-down
             > tick
             1: done -> OK
-            > delete-if-done
             1: delete
+            > is-gone
             = true
         "#]],
     );

@@ -211,7 +211,7 @@ impl WasmFilter {
         if let Some(reply) = actions.local_reply {
             return Err(Interrupt::LocalReply(reply));
         }
-        if actions.close {
+        if actions.close.is_some() {
             return Err(Interrupt::Reset);
         }
         self.resume =

@@ -10,7 +10,7 @@
 //! actions                                 what the plugin asked for meanwhile
 //! log [HEADERS | HEADERS | TRAILERS] | finish | drop
 //! tick | queue-ready TOKEN | answer TOKEN HEADERS | BODY | TRAILERS | answer TOKEN failure
-//! shut-down | delete-if-done | end-vm VM
+//! shut-down | is-gone | end-vm VM
 //! stop-iteration | metrics | contexts
 //! ```
 //!
@@ -96,10 +96,10 @@ impl Session {
             "end-vm" => self.end_vm(rest),
             "drop" => drop(self.streams.remove(&self.stream)),
             "finish" => self.streams.remove(&self.stream).unwrap().finish(),
-            "shut-down" => self.current_plugin().shut_down(),
-            "delete-if-done" => {
-                let is_done = self.current_plugin().delete_if_done();
-                self.add(format!("= {is_done}"));
+            "shut-down" => drop(self.current_plugin().shut_down()),
+            "is-gone" => {
+                let is_gone = self.current_plugin().is_gone();
+                self.add(format!("= {is_gone}"));
             }
             "tick" => self.failed(self.current_plugin().tick().err()),
             "queue-ready" => {
@@ -171,6 +171,7 @@ impl Session {
                     .into_iter()
                     .collect(),
                 limits: self.limits.clone(),
+                allowed_capabilities: None,
             };
             match VmHandle::start(&self.host, &self.module, config) {
                 Ok(vm) => drop(self.vms.insert(vm_name.to_owned(), vm)),
@@ -291,7 +292,7 @@ impl Session {
         if actions.continue_response {
             self.add("+ continue response");
         }
-        if actions.close {
+        if actions.close.is_some() {
             self.add("+ close");
         }
         if let Some(reply) = actions.local_reply {

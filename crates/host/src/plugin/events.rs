@@ -1,0 +1,218 @@
+//! What comes for a plugin from outside its streams: answers to its calls, and the host's own words.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use wasmtime::TypedFunc;
+
+use super::Plugin;
+use crate::abi::Status;
+use crate::callout::{CallKind, GrpcStatus, HttpCallResponse};
+use crate::context::Input;
+use crate::error::Failure;
+use crate::fields::{Fields, FieldsKind};
+
+/// What a name was found to mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsAnswer {
+    /// How long it may be believed, in seconds.
+    pub ttl_seconds: u32,
+    /// Address and port; the port is 0 where there is none.
+    pub address: String,
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// Runs `proxy_on_http_call_response`; `None` tells the plugin that the call failed.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_http_call_response(
+        &self,
+        token: u32,
+        response: Option<HttpCallResponse>,
+    ) -> Result<(), Failure> {
+        self.vm.with_state(|state| state.tokens.release(token, self.root));
+        let is_failure = response.is_none();
+        let response = response.unwrap_or_else(|| HttpCallResponse {
+            headers: Fields::new(FieldsKind::Response),
+            body: Bytes::new(),
+            trailers: Fields::new(FieldsKind::Trailers),
+        });
+        let params = (
+            self.root,
+            token,
+            count(response.headers.len()),
+            count(response.body.len()),
+            count(response.trailers.len()),
+        );
+        if is_failure {
+            self.set_status(Status::BrokenConnection.into(), "reset");
+        }
+        self.set_input(Some(Input::HttpResponse(response)));
+        let callback = self.vm.callbacks().on_http_call_response.as_ref();
+        let result =
+            self.vm.call_optional(self.root, "proxy_on_http_call_response", callback, params);
+        self.set_input(None);
+        self.clear_message();
+        result.map(|_| ())
+    }
+
+    /// Runs `proxy_on_grpc_receive_initial_metadata` of a stream.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_grpc_receive_initial_metadata(
+        &self,
+        token: u32,
+        metadata: Fields,
+    ) -> Result<(), Failure> {
+        let size = metadata.len();
+        let callback = self.vm.callbacks().rare.on_grpc_receive_initial_metadata.as_ref();
+        let name = "proxy_on_grpc_receive_initial_metadata";
+        self.grpc_event(name, callback, token, size, Input::GrpcInitialMetadata(metadata))
+    }
+
+    /// Runs `proxy_on_grpc_receive`, which for a call is the last event.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_grpc_receive(&self, token: u32, message: Bytes) -> Result<(), Failure> {
+        let size = message.len();
+        let callback = self.vm.callbacks().rare.on_grpc_receive.as_ref();
+        let name = "proxy_on_grpc_receive";
+        let result = self.grpc_event(name, callback, token, size, Input::GrpcMessage(message));
+        if CallKind::of(token) == Some(CallKind::GrpcCall) {
+            self.vm.with_state(|state| state.tokens.release(token, self.root));
+        }
+        result
+    }
+
+    /// Runs `proxy_on_grpc_receive_trailing_metadata` of a stream.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_grpc_receive_trailing_metadata(
+        &self,
+        token: u32,
+        metadata: Fields,
+    ) -> Result<(), Failure> {
+        let size = metadata.len();
+        let callback = self.vm.callbacks().rare.on_grpc_receive_trailing_metadata.as_ref();
+        let name = "proxy_on_grpc_receive_trailing_metadata";
+        self.grpc_event(name, callback, token, size, Input::GrpcTrailingMetadata(metadata))
+    }
+
+    /// Runs `proxy_on_grpc_close`: a call failed, or the server ended a stream.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_grpc_close(&self, token: u32, status: &GrpcStatus) -> Result<(), Failure> {
+        if !self.vm.with_state(|state| state.tokens.release(token, self.root)) {
+            return Ok(());
+        }
+        self.set_status(status.code, &status.message);
+        let callback = self.vm.callbacks().rare.on_grpc_close.as_ref();
+        let params = (self.root, token, status.code);
+        let result = self.vm.call_optional(self.root, "proxy_on_grpc_close", callback, params);
+        self.clear_message();
+        result.map(|_| ())
+    }
+
+    /// Runs `proxy_on_foreign_function`: an extension of the embedder says something.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_foreign_function(&self, function: u32, data: Bytes) -> Result<(), Failure> {
+        let callback = self.vm.callbacks().rare.on_foreign_function.as_ref();
+        let params = (self.root, function, count(data.len()));
+        self.with_call_data("proxy_on_foreign_function", callback, params, data)
+    }
+
+    /// Runs `envoy_on_resolve_dns`; no answers mean that the name was not found.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_resolve_dns(&self, token: u32, answers: &[DnsAnswer]) -> Result<(), Failure> {
+        if !self.vm.with_state(|state| state.tokens.release(token, self.root)) {
+            return Ok(());
+        }
+        let data = encode_answers(answers);
+        let callback = self.vm.callbacks().rare.on_resolve_dns.as_ref();
+        let params = (self.root, token, count(data.len()));
+        self.with_call_data("envoy_on_resolve_dns", callback, params, data)
+    }
+
+    /// Runs `envoy_on_stats_update` with counters and gauges in Envoy's encoding.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_stats_update(&self, data: Bytes) -> Result<(), Failure> {
+        let callback = self.vm.callbacks().rare.on_stats_update.as_ref();
+        let params = (self.root, count(data.len()));
+        self.with_call_data("envoy_on_stats_update", callback, params, data)
+    }
+
+    /// An event of a call or stream; dropped if the plugin gave it up meanwhile.
+    fn grpc_event(
+        &self,
+        name: &'static str,
+        callback: Option<&TypedFunc<(u32, u32, u32), ()>>,
+        token: u32,
+        size: usize,
+        input: Input,
+    ) -> Result<(), Failure> {
+        if !self.vm.with_state(|state| state.tokens.is_in_use(token, self.root)) {
+            return Ok(());
+        }
+        self.set_input(Some(input));
+        let params = (self.root, token, count(size));
+        let result = self.vm.call_optional(self.root, name, callback, params);
+        self.set_input(None);
+        result.map(|_| ())
+    }
+
+    fn with_call_data<Params: wasmtime::WasmParams>(
+        &self,
+        name: &'static str,
+        callback: Option<&TypedFunc<Params, ()>>,
+        params: Params,
+        data: Bytes,
+    ) -> Result<(), Failure> {
+        self.set_input(Some(Input::CallData(data)));
+        let result = self.vm.call_optional(self.root, name, callback, params);
+        self.set_input(None);
+        result.map(|_| ())
+    }
+
+    fn set_input(&self, input: Option<Input>) {
+        self.vm.with_root(self.root, |root| root.input = input);
+    }
+
+    fn set_status(&self, code: u32, message: &str) {
+        self.vm.with_root(self.root, |root| root.last_status = (code, message.to_owned()));
+    }
+
+    /// The message of the last status can only be read while its callback runs, the code longer.
+    fn clear_message(&self) {
+        self.vm.with_root(self.root, |root| root.last_status.1.clear());
+    }
+}
+
+/// Number of answers, their lifetimes, their addresses with a zero behind each. Source: Envoy.
+fn encode_answers(answers: &[DnsAnswer]) -> Bytes {
+    if answers.is_empty() {
+        return Bytes::new();
+    }
+    let mut data = BytesMut::new();
+    data.put_u32_le(count(answers.len()));
+    answers.iter().for_each(|answer| data.put_u32_le(answer.ttl_seconds));
+    for answer in answers {
+        data.put_slice(answer.address.as_bytes());
+        data.put_u8(0);
+    }
+    data.freeze()
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
