@@ -11,8 +11,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use wasmplug_host::abi::{HeadersAction, LogLevel, Status};
 use wasmplug_host::{
-    CompiledModule, Fields, FieldsKind, Host, LogFields, LogRecord, LogSink, NoServices, Plugin,
-    PluginConfig, PropertyValue, Pseudo, StreamHost, VmConfig, VmHandle,
+    CompiledModule, Fields, FieldsKind, Host, LifeSpan, LogFields, LogRecord, LogSink, NoServices,
+    Plugin, PluginConfig, PropertyValue, Pseudo, StreamHost, VmConfig, VmHandle,
 };
 
 struct PrintLog;
@@ -35,7 +35,7 @@ impl StreamHost for Stream {
         (path == [b"source".as_slice(), b"address"]).then(|| PropertyValue::text("127.0.0.1:4321"))
     }
 
-    fn set_property(&self, _name: &[u8], _value: &[u8]) -> Result<(), Status> {
+    fn set_property(&self, _name: &[u8], _value: &[u8], _span: LifeSpan) -> Result<(), Status> {
         Ok(())
     }
 

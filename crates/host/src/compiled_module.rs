@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use wasmtime::{ExternType, InstancePre, Module};
+use wasmtime::{
+    Extern, ExternType, Instance, InstancePre, Linker, Memory, Module, Ref, Store, Table,
+};
 
 use crate::abi::AbiVersion;
 use crate::callbacks::check_signatures;
@@ -14,8 +16,17 @@ use crate::vm_state::VmState;
 /// Compiled code of one module. Cheap to clone; shared by every worker.
 #[derive(Clone)]
 pub struct CompiledModule {
-    instance_pre: InstancePre<VmState>,
+    linked: Linked,
     abi_version: AbiVersion,
+}
+
+/// A module with what it imports.
+#[derive(Clone)]
+enum Linked {
+    /// Everything is there.
+    Complete(InstancePre<VmState>),
+    /// It wants a memory or a table made for it, which belong to one VM.
+    WithoutMemory { linker: Arc<Linker<VmState>>, module: Module },
 }
 
 // === impl CompiledModule ===
@@ -33,8 +44,12 @@ impl CompiledModule {
         check_signatures(module)?;
         check_allocator(module)?;
         let linker = hostcalls::linker_for(host, module, abi_version)?;
-        let instance_pre = linker.instantiate_pre(module).map_err(LoadError::Compile)?;
-        Ok(Self { instance_pre, abi_version })
+        let linked = if module.imports().all(|import| matches!(import.ty(), ExternType::Func(_))) {
+            Linked::Complete(linker.instantiate_pre(module).map_err(LoadError::Compile)?)
+        } else {
+            Linked::WithoutMemory { linker: Arc::new(linker), module: module.clone() }
+        };
+        Ok(Self { linked, abi_version })
     }
 
     /// The ABI version that the module declares.
@@ -42,8 +57,22 @@ impl CompiledModule {
         self.abi_version
     }
 
-    pub(crate) fn instance_pre(&self) -> &InstancePre<VmState> {
-        &self.instance_pre
+    /// Makes an instance, with the memory that it exports or else the one that it imports.
+    pub(crate) fn instantiate(
+        &self,
+        store: &mut Store<VmState>,
+    ) -> wasmtime::Result<(Instance, Option<Memory>)> {
+        let (instance, imported) = match &self.linked {
+            Linked::Complete(instance_pre) => (instance_pre.instantiate(&mut *store)?, None),
+            Linked::WithoutMemory { linker, module } => {
+                let mut linker = Linker::clone(linker);
+                let memory = define_imports(&mut linker, store, module)?;
+                // Its start section may already make hostcalls.
+                store.data_mut().memory = memory;
+                (linker.instantiate(&mut *store, module)?, memory)
+            }
+        };
+        Ok((instance, instance.get_memory(store, "memory").or(imported)))
     }
 }
 
@@ -53,6 +82,30 @@ impl std::fmt::Debug for CompiledModule {
             .field("abi_version", &self.abi_version)
             .finish_non_exhaustive()
     }
+}
+
+/// Makes what a module imports beside functions, in the size that it asks for.
+///
+/// Source: Envoy; what toolchains call `--import-memory` and `--import-table`.
+fn define_imports(
+    linker: &mut Linker<VmState>,
+    store: &mut Store<VmState>,
+    module: &Module,
+) -> wasmtime::Result<Option<Memory>> {
+    let mut first = None;
+    for import in module.imports() {
+        let made = match import.ty() {
+            ExternType::Memory(ty) => {
+                let memory = Memory::new(&mut *store, ty)?;
+                first = first.or(Some(memory));
+                Extern::Memory(memory)
+            }
+            ExternType::Table(ty) => Extern::Table(Table::new(&mut *store, ty, Ref::Func(None))?),
+            _ => continue,
+        };
+        linker.define(&mut *store, import.module(), import.name(), made)?;
+    }
+    Ok(first)
 }
 
 /// Finds the marker; the first known one counts.
@@ -72,8 +125,8 @@ fn check_allocator(module: &Module) -> Result<(), LoadError> {
     if !is_function("malloc") && !is_function("proxy_on_memory_allocate") {
         return Err(LoadError::MissingAllocator);
     }
-    match module.get_export("memory") {
-        Some(ExternType::Memory(_)) => Ok(()),
-        _ => Err(LoadError::MissingMemory),
-    }
+    let is_memory = |ty: &ExternType| matches!(ty, ExternType::Memory(_));
+    let has_memory = module.get_export("memory").as_ref().is_some_and(is_memory)
+        || module.imports().any(|import| is_memory(&import.ty()));
+    if has_memory { Ok(()) } else { Err(LoadError::MissingMemory) }
 }

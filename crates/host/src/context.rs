@@ -14,8 +14,9 @@ use bytes::Bytes;
 use crate::abi::{BufferType, MapType, Status, StreamType};
 use crate::body::BodyBuffer;
 use crate::callout::HttpCallResponse;
+use crate::expression::Expressions;
 use crate::fields::Fields;
-use crate::stream::{LocalReply, StreamHost};
+use crate::stream::{LifeSpan, LocalReply, StreamHost};
 
 /// All live contexts of a VM. Ids start at 1 and are never used again.
 #[derive(Default)]
@@ -43,10 +44,21 @@ pub(crate) struct RootContext {
     pub(crate) input: Option<Input>,
     /// Last status and message, as `proxy_get_status` gives them.
     pub(crate) last_status: (u32, String),
+    /// How properties of its streams are kept, where it is said.
+    pub(crate) declared: HashMap<Vec<u8>, DeclaredProperty>,
+    pub(crate) expressions: Expressions,
     /// `proxy_on_done` returned false: the context waits for `proxy_done`.
     pub(crate) is_pending_done: bool,
     /// `proxy_on_done` was called.
     pub(crate) is_ending: bool,
+}
+
+/// How a property is kept that a plugin declared.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DeclaredProperty {
+    /// It can be set once.
+    pub(crate) is_read_only: bool,
+    pub(crate) span: LifeSpan,
 }
 
 /// What came for a plugin from outside its streams.

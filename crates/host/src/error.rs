@@ -58,8 +58,8 @@ pub enum LoadError {
     /// Neither `malloc` nor `proxy_on_memory_allocate`.
     #[error("the module exports no allocator")]
     MissingAllocator,
-    /// No linear memory under the name `memory`.
-    #[error("the module exports no memory")]
+    /// No linear memory, neither exported under the name `memory` nor imported.
+    #[error("the module has no memory")]
     MissingMemory,
     /// The engine could not be set up on this machine.
     #[error("the WebAssembly engine cannot be set up")]
@@ -166,9 +166,6 @@ fn import_hint(names: &[String]) -> Option<String> {
         "the module was built with GOOS=js; use GOOS=wasip1 and -buildmode=c-shared"
     } else if has("wasi:") {
         "the module is built for WASI 0.2; build it for wasip1"
-    } else if has("env.memory") || has("env.__indirect_function_table") {
-        "a plugin exports its own memory and table; link it without --import-memory and \
-         --import-table"
     } else if has("env.") {
         "a C library was left out at link time, or the SDK is newer than this host"
     } else {

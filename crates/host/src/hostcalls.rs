@@ -101,6 +101,10 @@ fn check_imports(
 ) -> Result<(), LoadError> {
     let mut unknown = Vec::new();
     for import in module.imports() {
+        if matches!(import.ty(), ExternType::Memory(_) | ExternType::Table(_)) {
+            // Made for each VM.
+            continue;
+        }
         let name = format!("{}.{}", import.module(), import.name());
         let offered = linker.get(&mut store, import.module(), import.name());
         let (ExternType::Func(declared), Ok(Extern::Func(offered))) = (import.ty(), offered) else {

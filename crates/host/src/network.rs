@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use wasmtime::WasmParams;
 use wasmtime::TypedFunc;
+use wasmtime::WasmParams;
 
 use crate::abi::{NetworkAction, PeerType};
 use crate::body::BodyBuffer;

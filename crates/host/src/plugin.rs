@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::context::{Context, RootContext};
 use crate::error::{Failure, StartError};
+use crate::expression::Expressions;
 use crate::network::NetworkStream;
 use crate::services::PluginServices;
 use crate::stream::{HttpStream, StreamHost};
@@ -54,6 +55,8 @@ impl Plugin {
             configuration: config.configuration.clone(),
             input: None,
             last_status: (0, String::new()),
+            declared: std::collections::HashMap::new(),
+            expressions: Expressions::default(),
             is_pending_done: false,
             is_ending: false,
         };
@@ -114,7 +117,8 @@ impl Plugin {
     /// Returns whether it is gone. If not, it goes on with its timers and calls until it says
     /// `proxy_done`; then [`PluginServices::ended`] is called.
     pub fn shut_down(&self) -> bool {
-        let begins = self.vm.with_root(self.root, |root| !std::mem::replace(&mut root.is_ending, true));
+        let begins =
+            self.vm.with_root(self.root, |root| !std::mem::replace(&mut root.is_ending, true));
         if begins != Some(true) {
             return self.is_gone();
         }

@@ -23,6 +23,8 @@ pub enum PropertyValue {
     Nanoseconds(i64),
     /// Pairs in the encoding of header maps.
     Map(Vec<(Vec<u8>, Vec<u8>)>),
+    /// Items, as names without values in the encoding of header maps.
+    List(Vec<Vec<u8>>),
     /// The name of a group of attributes; it has no bytes.
     Namespace,
 }
@@ -45,6 +47,11 @@ impl PropertyValue {
             Self::Bool(value) => Cow::Owned(vec![u8::from(*value)]),
             Self::Map(map) => {
                 let entries = map.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+                let mut out = vec![0; pairs::encoded_len(entries.clone())];
+                pairs::encode(entries, &mut out).then_some(Cow::Owned(out))?
+            }
+            Self::List(items) => {
+                let entries = items.iter().map(|item| (item.as_slice(), b"".as_slice()));
                 let mut out = vec![0; pairs::encoded_len(entries.clone())];
                 pairs::encode(entries, &mut out).then_some(Cow::Owned(out))?
             }

@@ -27,12 +27,32 @@ pub trait StreamHost {
     ///
     /// # Errors
     /// [`Status::BadArgument`] if it may not be written.
-    fn set_property(&self, name: &[u8], value: &[u8]) -> Result<(), Status>;
+    fn set_property(&self, name: &[u8], value: &[u8], span: LifeSpan) -> Result<(), Status>;
+    /// Sets a value that the proxy itself looks at, such as `envoy.tcp_proxy.cluster`.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] for a key that means nothing here, [`Status::BadArgument`] for a value
+    /// that does not fit it.
+    fn set_filter_state(&self, _key: &str, _value: &[u8], _span: LifeSpan) -> Result<(), Status> {
+        Err(Status::NotFound)
+    }
     /// The plugin changed request headers: a route that was chosen by them no longer counts.
     fn clear_route_cache(&self);
     /// Something happened outside the stream's own callbacks: [`HttpStream::take_actions`] has
     /// work, or the VM died.
     fn wake(&self);
+}
+
+/// How long a value lives that a plugin stores. Source: Envoy's filter state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LifeSpan {
+    /// As long as the stream.
+    #[default]
+    FilterChain,
+    /// As long as the request, also where it goes through several chains.
+    DownstreamRequest,
+    /// As long as the client's connection: later streams of it see it too.
+    DownstreamConnection,
 }
 
 /// An answer that a plugin gives in place of the upstream.

@@ -60,11 +60,9 @@ impl VmHandle {
         store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.check()));
         let epochs = store.data_mut().deadline.begin(start_deadline);
         store.set_epoch_deadline(epochs);
-        let instance = module
-            .instance_pre()
+        let (instance, memory) = module
             .instantiate(&mut store)
             .map_err(|error| instantiation_error(store.data(), &error))?;
-        let memory = instance.get_memory(&mut store, "memory");
         let allocator = typed(&instance, &mut store, "malloc")
             .or_else(|| typed(&instance, &mut store, "proxy_on_memory_allocate"));
         let callbacks = Callbacks::resolve(&instance, &mut store);

@@ -66,6 +66,8 @@ pub(crate) struct VmState {
     pub(crate) current: u32,
     /// 0 if none is set.
     pub(crate) effective: u32,
+    /// The finished stream that an access logger is being shown.
+    pub(crate) logging: Option<Box<StreamContext>>,
     /// Root whose configuration is being shown.
     pub(crate) configuring: Option<u32>,
     pub(crate) services: Vec<(u32, Rc<dyn PluginServices>)>,
@@ -112,6 +114,7 @@ impl VmState {
             contexts: ContextTable::default(),
             current: 0,
             effective: 0,
+            logging: None,
             configuring: None,
             services: Vec::new(),
             tokens: Tokens::default(),
@@ -145,13 +148,13 @@ impl VmState {
 
     /// The stream that hostcalls act on.
     pub(crate) fn stream(&self) -> Option<&StreamContext> {
-        self.contexts.stream(self.acting())
+        self.contexts.stream(self.acting()).or(self.logging.as_deref())
     }
 
     /// The stream that hostcalls act on, to be changed.
     pub(crate) fn stream_mut(&mut self) -> Option<&mut StreamContext> {
         let id = self.acting();
-        self.contexts.stream_mut(id)
+        self.contexts.stream_mut(id).or(self.logging.as_deref_mut())
     }
 
     /// Remembers that another stream than the current one was given something to do.

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use http::Version;
 use smallvec::SmallVec;
 use wasmplug_host::abi::Status;
-use wasmplug_host::{PropertyValue, StreamHost};
+use wasmplug_host::{LifeSpan, PropertyValue, StreamHost};
 
 /// Most values that plugins may store in one stream.
 const MAX_FILTER_STATE: usize = 1024;
@@ -172,7 +172,7 @@ impl StreamHost for StreamShared {
         }
     }
 
-    fn set_property(&self, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    fn set_property(&self, name: &[u8], value: &[u8], _span: LifeSpan) -> Result<(), Status> {
         let mut stored = self.filter_state.borrow_mut();
         let is_full = stored.len() >= MAX_FILTER_STATE;
         match stored.iter_mut().find(|(present, _)| present == name) {

@@ -1,5 +1,9 @@
 //! Foreign functions and what Emscripten imports. Source: Envoy's foreign-function registry.
 
+mod expression;
+mod filter_state;
+mod signature;
+
 use std::io::Read;
 
 use flate2::Compression;
@@ -9,10 +13,11 @@ use wasmtime::{Caller, Linker};
 use super::{Cx, hostcalls};
 use crate::abi::Status;
 use crate::error::HostError;
+use crate::limits::LimitKind;
 use crate::memory;
 use crate::vm_state::{Running, VmState};
 
-/// Most bytes that `compress` and `uncompress` take and give back.
+/// Most bytes that a foreign function takes, and that `compress` and `uncompress` give back.
 ///
 /// Source: ours; Envoy has no limit, and a few bytes can inflate to all memory there is.
 const MAX_LEN: usize = 16 << 20;
@@ -40,33 +45,45 @@ fn call(
     let (memory, state) = cx.parts()?;
     let name = memory::read(memory, name_ptr, name_len)?;
     let arguments = memory::read(memory, arguments_ptr, arguments_len)?;
-    let result = match name {
+    let result = run(state, name, arguments)?;
+    // Who does not care for the result passes no place for it.
+    if ptr_out == 0 || len_out == 0 { Ok(()) } else { cx.give(&result, ptr_out, len_out) }
+}
+
+fn run(state: &mut VmState, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, HostError> {
+    match name {
         b"clear_route_cache" => {
             if let Some(stream) = state.stream() {
                 stream.host.clear_route_cache();
             }
-            Vec::new()
+            Ok(Vec::new())
         }
-        b"compress" | b"uncompress" if arguments.len() > MAX_LEN => {
-            return Err(Status::SerializationFailure.into());
+        _ if arguments.len() > MAX_LEN => {
+            Err(state.beyond(LimitKind::ForeignFunctionBytes, Status::SerializationFailure))
         }
-        b"compress" => bounded(ZlibEncoder::new(arguments, Compression::default()))?,
-        b"uncompress" => bounded(ZlibDecoder::new(arguments))?,
-        _ => return Err(Status::NotFound.into()),
-    };
-    // Who does not care for the result passes no place for it.
-    if ptr_out == 0 || len_out == 0 { Ok(()) } else { cx.give(&result, ptr_out, len_out) }
+        b"compress" => bounded(state, ZlibEncoder::new(arguments, Compression::default())),
+        b"uncompress" => bounded(state, ZlibDecoder::new(arguments)),
+        b"declare_property" => filter_state::declare(state, arguments),
+        b"set_envoy_filter_state" => filter_state::set(state, arguments),
+        b"verify_signature" => signature::verify(arguments),
+        b"sign" => signature::sign(arguments),
+        b"expr_create" => expression::create(state, arguments),
+        b"expr_evaluate" => expression::evaluate(state, arguments),
+        b"expr_delete" => expression::delete(state, arguments),
+        _ => Err(Status::NotFound.into()),
+    }
 }
 
 /// Everything that a coder gives.
 ///
 /// # Errors
 /// [`Status::SerializationFailure`] for bytes that are no zlib stream, or beyond [`MAX_LEN`].
-fn bounded(coder: impl Read) -> Result<Vec<u8>, Status> {
+fn bounded(state: &VmState, coder: impl Read) -> Result<Vec<u8>, HostError> {
     const ONE_MORE: u64 = MAX_LEN as u64 + 1;
     let mut result = Vec::new();
     match coder.take(ONE_MORE).read_to_end(&mut result) {
         Ok(len) if len <= MAX_LEN => Ok(result),
-        _ => Err(Status::SerializationFailure),
+        Ok(_) => Err(state.beyond(LimitKind::ForeignFunctionBytes, Status::SerializationFailure)),
+        Err(_) => Err(Status::SerializationFailure.into()),
     }
 }

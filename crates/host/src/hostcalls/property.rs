@@ -59,25 +59,39 @@ fn set(
     let (memory, state) = cx.parts()?;
     let path = memory::read(memory, path_ptr, path_len)?;
     let value = memory::read(memory, value_ptr, value_len)?;
-    let stream = state.stream().ok_or(Status::NotFound)?;
+    // An access logger sees a stream, but has none of its own to write to.
+    let stream = state.contexts.stream(state.acting()).ok_or(Status::NotFound)?;
     if path_len.saturating_add(value_len) > MAX_BYTES {
         return Err(state.beyond(LimitKind::PropertyBytes, Status::BadArgument));
     }
-    Ok(stream.host.set_property(path, value)?)
+    let root = state.contexts.root(state.acting());
+    let declared = root.and_then(|root| root.declared.get(path)).copied().unwrap_or_default();
+    if declared.is_read_only && stream.host.property(&[path]).is_some() {
+        return Err(Status::BadArgument.into());
+    }
+    Ok(stream.host.set_property(path, value, declared.span)?)
 }
 
 fn lookup(state: &VmState, path: &[&[u8]]) -> Option<PropertyValue> {
-    let root = || state.contexts.root(state.acting());
+    lookup_in(state, state.acting(), path)
+}
+
+/// The attribute as this context sees it.
+pub(super) fn lookup_in(state: &VmState, id: u32, path: &[&[u8]]) -> Option<PropertyValue> {
+    let root = || state.contexts.root(id);
     match path {
         [b"plugin_name"] => return Some(PropertyValue::text(&*root()?.plugin)),
         [b"plugin_root_id"] => return Some(PropertyValue::text(&*root()?.root_id)),
         [b"plugin_vm_id"] => return Some(PropertyValue::text(&state.config.vm_id)),
         _ => {}
     }
-    let Some(stream) = state.stream() else {
-        return state.services().and_then(|(_, services)| services.property(path));
+    let Some(stream) = state.contexts.stream(id).or(state.logging.as_deref()) else {
+        let root = state.contexts.root_of(id)?;
+        let (_, services) = state.services.iter().find(|(of, _)| *of == root)?;
+        return services.property(path);
     };
     match path {
+        [b"request" | b"response", ..] if stream.is_network => None,
         [b"request" | b"response"] => Some(PropertyValue::Namespace),
         [b"request", rest @ ..] => request(stream, rest).or_else(|| stream.host.property(path)),
         [b"response", rest @ ..] => response(stream, rest).or_else(|| stream.host.property(path)),

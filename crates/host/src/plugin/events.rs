@@ -1,14 +1,17 @@
 //! What comes for a plugin from outside its streams: answers to its calls, and the host's own words.
 
+use std::rc::Rc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use wasmtime::TypedFunc;
 
 use super::Plugin;
 use crate::abi::Status;
 use crate::callout::{CallKind, GrpcStatus, HttpCallResponse};
-use crate::context::Input;
+use crate::context::{Input, StreamContext};
 use crate::error::Failure;
 use crate::fields::{Fields, FieldsKind};
+use crate::stream::{LogFields, StreamHost};
 
 /// What a name was found to mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +153,37 @@ impl Plugin {
         let callback = self.vm.callbacks().rare.on_stats_update.as_ref();
         let params = (self.root, count(data.len()));
         self.with_call_data("envoy_on_stats_update", callback, params, data)
+    }
+
+    /// Runs `proxy_on_log` for the plugin itself and not for a stream of it: an access logger.
+    ///
+    /// The maps of the finished stream can be read meanwhile, and its attributes. Gives the maps
+    /// back.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the VM, now or earlier.
+    pub fn on_access_log(
+        &self,
+        host: Rc<dyn StreamHost>,
+        fields: LogFields,
+    ) -> Result<LogFields, Failure> {
+        let context = StreamContext {
+            is_read_only: true,
+            request_headers: fields.request_headers,
+            response_headers: fields.response_headers,
+            response_trailers: fields.response_trailers,
+            ..StreamContext::new(self.root, host)
+        };
+        self.vm.with_state(|state| state.logging = Some(Box::new(context)));
+        let callback = self.vm.callbacks().on_log.as_ref();
+        let result = self.vm.call_optional(self.root, "proxy_on_log", callback, self.root);
+        let lent = self.vm.with_state(|state| state.logging.take());
+        result?;
+        Ok(lent.map_or_else(LogFields::default, |context| LogFields {
+            request_headers: context.request_headers,
+            response_headers: context.response_headers,
+            response_trailers: context.response_trailers,
+        }))
     }
 
     /// An event of a call or stream; dropped if the plugin gave it up meanwhile.

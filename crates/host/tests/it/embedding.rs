@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use wasmplug_host::abi::Status;
 use wasmplug_host::{
-    CompiledModule, FailureKind, NoServices, Plugin, PluginConfig, PropertyValue, StreamHost,
+    CompiledModule, FailureKind, LifeSpan, NoServices, Plugin, PluginConfig, PropertyValue,
+    StreamHost,
 };
 
 use crate::harness::{Transcript, assemble, host, start};
@@ -19,7 +20,7 @@ impl StreamHost for Sleeper {
         None
     }
 
-    fn set_property(&self, _name: &[u8], _value: &[u8]) -> Result<(), Status> {
+    fn set_property(&self, _name: &[u8], _value: &[u8], _span: LifeSpan) -> Result<(), Status> {
         Err(Status::BadArgument)
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use wasmplug_host::abi::{LogLevel, Status};
 use wasmplug_host::{
-    Clock, Fields, HttpCall, LogRecord, LogSink, PluginServices, PropertyValue, QueueConsumer,
-    StreamHost,
+    Clock, Fields, HttpCall, LifeSpan, LogRecord, LogSink, PluginServices, PropertyValue,
+    QueueConsumer, StreamHost,
 };
 
 /// What happened, line by line.
@@ -121,7 +121,7 @@ impl StreamHost for RecordingStream {
         })
     }
 
-    fn set_property(&self, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    fn set_property(&self, name: &[u8], value: &[u8], _span: LifeSpan) -> Result<(), Status> {
         let (shown, text) = (name.escape_ascii(), value.escape_ascii());
         self.transcript.add(format!("* {} set property {shown} = {text}", self.name));
         if name == b"read-only" {
