@@ -39,7 +39,7 @@ impl StreamHost for Stream {
         Ok(())
     }
 
-    fn clear_route_cache(&self) {}
+    fn clear_route_cache(&self, _headers: Option<&Fields>) {}
 
     fn wake(&self) {}
 }

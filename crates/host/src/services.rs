@@ -47,7 +47,12 @@ pub trait PluginServices {
     }
 
     /// Sends a message on a stream that is open; `end_of_stream` says that it is the last one.
-    fn grpc_send(&self, _token: u32, _message: Bytes, _end_of_stream: bool) {}
+    ///
+    /// # Errors
+    /// [`Status::InternalFailure`] if too many messages wait to be sent already.
+    fn grpc_send(&self, _token: u32, _message: Bytes, _end_of_stream: bool) -> Result<(), Status> {
+        Err(Status::InternalFailure)
+    }
 
     /// No further message will be sent on a stream; what the server still sends is wanted.
     fn grpc_close(&self, _token: u32) {}

@@ -36,8 +36,9 @@ pub trait StreamHost {
     fn set_filter_state(&self, _key: &str, _value: &[u8], _span: LifeSpan) -> Result<(), Status> {
         Err(Status::NotFound)
     }
-    /// The plugin changed request headers: a route that was chosen by them no longer counts.
-    fn clear_route_cache(&self);
+    /// The plugin changed request headers, or asks for it: a route that was chosen by them no
+    /// longer counts. `headers` are those of now, if the plugin sees them.
+    fn clear_route_cache(&self, headers: Option<&Fields>);
     /// Something happened outside the stream's own callbacks: [`HttpStream::take_actions`] has
     /// work, or the VM died.
     fn wake(&self);

@@ -3,32 +3,61 @@
 //! Source: Envoy's attributes; `docs/compatibility.md` has the table.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::Version;
 use smallvec::SmallVec;
 use wasmplug_host::abi::Status;
-use wasmplug_host::{LifeSpan, PropertyValue, StreamHost};
+use wasmplug_host::{Fields, LifeSpan, PropertyValue, StreamHost};
+
+use crate::local_reply::grpc_status;
+use crate::node::{Node, walk};
+use crate::route::{ResolvedRoute, Routes};
 
 /// Most values that plugins may store in one stream.
 const MAX_FILTER_STATE: usize = 1024;
 
-/// Name and value that a plugin stored.
-type StoredValue = (Vec<u8>, Vec<u8>);
+/// A value that a plugin stored.
+struct StoredValue {
+    name: Vec<u8>,
+    /// It has a name of Envoy's, and not one of the plugins' own.
+    is_envoys: bool,
+    value: Vec<u8>,
+}
 
 /// One downstream connection, as its streams see it.
-#[derive(Debug)]
 pub(crate) struct ConnectionInfo {
     pub(crate) id: u64,
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
+    pub(crate) surroundings: Rc<Surroundings>,
+    /// What plugins stored for as long as the connection lives.
+    filter_state: RefCell<SmallVec<[StoredValue; 2]>>,
+}
+
+/// What all streams of a worker have around them.
+pub(crate) struct Surroundings {
+    pub(crate) routes: Routes,
+    pub(crate) node: Node,
+}
+
+/// An exchange with the upstream, as far as it has got.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UpstreamExchange {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+    /// Time until the head of the response was there.
+    pub(crate) latency: Duration,
 }
 
 /// The part of a stream that plugins may look at in the middle of a callback.
 pub(crate) struct StreamShared {
-    connection: std::rc::Rc<ConnectionInfo>,
+    connection: Rc<ConnectionInfo>,
+    route: RefCell<Option<Rc<ResolvedRoute>>>,
     start: SystemTime,
     started: Instant,
     protocol: Version,
@@ -40,7 +69,12 @@ pub(crate) struct StreamShared {
     pub(crate) response_code: Cell<Option<u16>>,
     pub(crate) response_flags: Cell<u64>,
     pub(crate) response_code_details: RefCell<Option<String>>,
-    pub(crate) upstream: Cell<Option<SocketAddr>>,
+    pub(crate) grpc_status: Cell<Option<u32>>,
+    pub(crate) upstream: Cell<Option<UpstreamExchange>>,
+    /// What filters say about the stream, by their name. Source: Envoy's dynamic metadata.
+    metadata: RefCell<BTreeMap<String, serde_json::Value>>,
+    /// Cluster that a TCP connection is to go to, if a plugin chose one.
+    tcp_cluster: RefCell<Option<String>>,
     filter_state: RefCell<SmallVec<[StoredValue; 2]>>,
     /// Something was asked for outside the stream's callbacks.
     woken: Cell<bool>,
@@ -60,9 +94,10 @@ pub(crate) mod flags {
 // === impl StreamShared ===
 
 impl StreamShared {
-    pub(crate) fn new(connection: std::rc::Rc<ConnectionInfo>, protocol: Version) -> Self {
+    pub(crate) fn new(connection: Rc<ConnectionInfo>, protocol: Version) -> Self {
         Self {
             connection,
+            route: RefCell::default(),
             start: SystemTime::now(),
             started: Instant::now(),
             protocol,
@@ -73,7 +108,10 @@ impl StreamShared {
             response_code: Cell::new(None),
             response_flags: Cell::new(0),
             response_code_details: RefCell::new(None),
+            grpc_status: Cell::new(None),
             upstream: Cell::new(None),
+            metadata: RefCell::default(),
+            tcp_cluster: RefCell::default(),
             filter_state: RefCell::default(),
             woken: Cell::new(false),
             wakers: RefCell::default(),
@@ -134,57 +172,166 @@ impl StreamShared {
                 self.response_code_details.borrow().as_deref().map(PropertyValue::text)
             }
             [b"flags"] => Some(int(self.response_flags.get())),
+            [b"grpc_status"] => {
+                let status = self.grpc_status.get().or_else(|| code.map(grpc_status))?;
+                Some(PropertyValue::Int(status.into()))
+            }
+            [b"backend_latency"] => Some(nanoseconds(self.upstream.get()?.latency)),
             [b"size" | b"total_size"] => code.map(|_| int(self.response_bytes.get())),
             _ => None,
         }
     }
 
-    fn stored(&self, name: &[u8]) -> Option<PropertyValue> {
-        let stored = self.filter_state.borrow();
-        let (_, value) = stored.iter().find(|(present, _)| present == name)?;
-        Some(PropertyValue::text(value))
+    /// Where the request goes, by its headers of now.
+    pub(crate) fn choose_route(&self, headers: &Fields) {
+        let route = self.connection.surroundings.routes.find(headers);
+        *self.route.borrow_mut() = Some(Rc::clone(route));
+    }
+
+    /// Where the request goes.
+    pub(crate) fn route(&self) -> Rc<ResolvedRoute> {
+        let chosen = self.route.borrow();
+        Rc::clone(chosen.as_ref().unwrap_or_else(|| self.connection.surroundings.routes.default()))
+    }
+
+    /// Cluster that a plugin chose for a TCP connection.
+    pub(crate) fn tcp_cluster(&self) -> Option<String> {
+        self.tcp_cluster.borrow().clone()
+    }
+
+    fn stored(&self, name: &[u8], is_envoys: bool) -> Option<PropertyValue> {
+        let find = |stored: &[StoredValue]| {
+            let found = stored.iter().find(|present| present.is(name, is_envoys))?;
+            Some(PropertyValue::text(&found.value))
+        };
+        let of_stream = find(&self.filter_state.borrow());
+        of_stream.or_else(|| find(&self.connection.filter_state.borrow()))
+    }
+
+    fn store(
+        &self,
+        name: &[u8],
+        is_envoys: bool,
+        value: &[u8],
+        span: LifeSpan,
+    ) -> Result<(), Status> {
+        let mut stored = match span {
+            LifeSpan::DownstreamConnection => self.connection.filter_state.borrow_mut(),
+            LifeSpan::FilterChain | LifeSpan::DownstreamRequest => self.filter_state.borrow_mut(),
+        };
+        let is_full = stored.len() >= MAX_FILTER_STATE;
+        let value = value.to_vec();
+        match stored.iter_mut().find(|present| present.is(name, is_envoys)) {
+            Some(present) => present.value = value,
+            None if is_full => return Err(Status::BadArgument),
+            None => stored.push(StoredValue { name: name.to_vec(), is_envoys, value }),
+        }
+        Ok(())
+    }
+
+    fn upstream(&self, path: &[&[u8]]) -> Option<PropertyValue> {
+        let exchange = self.upstream.get();
+        match path {
+            [b"address"] => Some(address(exchange?.peer)),
+            [b"port"] => Some(port(exchange?.peer)),
+            [b"local_address"] => Some(address(exchange?.local?)),
+            [b"num_endpoints"] => Some(PropertyValue::Uint(1)),
+            [b"request_attempt_count"] => Some(PropertyValue::Uint(exchange.is_some().into())),
+            [b"transport_failure_reason"] => exchange.map(|_| PropertyValue::text("")),
+            _ => None,
+        }
+    }
+
+    fn xds(&self, path: &[&[u8]]) -> Option<PropertyValue> {
+        let surroundings = &self.connection.surroundings;
+        match path {
+            [b"node", rest @ ..] => surroundings.node.property(rest),
+            [b"listener_direction"] => {
+                Some(PropertyValue::Int(surroundings.node.listener_direction.into()))
+            }
+            [b"cluster_name"] => Some(PropertyValue::text(&self.route().route.cluster)),
+            [b"route_name"] => Some(PropertyValue::text(&self.route().route.name)),
+            [b"virtual_host_name"] => Some(PropertyValue::text(self.route().route.virtual_host())),
+            [b"filter_chain_name"] => Some(PropertyValue::text("")),
+            _ => None,
+        }
+    }
+
+    fn connection(&self, path: &[&[u8]]) -> Option<PropertyValue> {
+        match path {
+            [b"id"] => Some(PropertyValue::Uint(self.connection.id)),
+            [b"mtls"] => Some(PropertyValue::Bool(false)),
+            [b"requested_server_name"] => Some(PropertyValue::text("")),
+            _ => None,
+        }
     }
 }
 
 impl StreamHost for StreamShared {
     fn property(&self, path: &[&[u8]]) -> Option<PropertyValue> {
         let connection = &self.connection;
-        let address = |address: SocketAddr| Some(PropertyValue::text(address.to_string()));
-        let port = |address: SocketAddr| Some(PropertyValue::Int(address.port().into()));
         match path {
             [b"request", rest @ ..] => self.request(rest),
             [b"response", rest @ ..] => self.response(rest),
-            [b"source", b"address"] => address(connection.remote),
-            [b"source", b"port"] => port(connection.remote),
-            [b"destination", b"address"] => address(connection.local),
-            [b"destination", b"port"] => port(connection.local),
-            [b"connection", b"id"] | [b"connection_id"] => Some(PropertyValue::Uint(connection.id)),
-            [b"connection", b"mtls"] => Some(PropertyValue::Bool(false)),
-            [b"connection", b"requested_server_name"] => Some(PropertyValue::text("")),
-            [b"upstream", b"address"] => self.upstream.get().and_then(address),
-            [b"upstream", b"port"] => self.upstream.get().and_then(port),
-            [b"source" | b"destination" | b"connection" | b"upstream" | b"filter_state"] => {
-                Some(PropertyValue::Namespace)
+            [b"source", b"address"] => Some(address(connection.remote)),
+            [b"source", b"port"] => Some(port(connection.remote)),
+            [b"destination", b"address"] => Some(address(connection.local)),
+            [b"destination", b"port"] => Some(port(connection.local)),
+            [
+                b"source" | b"destination" | b"connection" | b"upstream" | b"filter_state" | b"xds"
+                | b"metadata",
+            ] => Some(PropertyValue::Namespace),
+            [b"connection", rest @ ..] => self.connection(rest),
+            [b"connection_id"] => self.connection(&[b"id"]),
+            [b"upstream", rest @ ..] => self.upstream(rest),
+            [b"xds", rest @ ..] => self.xds(rest),
+            [b"metadata", b"filter_metadata", filter, rest @ ..] => {
+                let filter = std::str::from_utf8(filter).ok()?;
+                walk(self.metadata.borrow().get(filter)?, rest)
             }
-            [b"filter_state", name] => self.stored(name.strip_prefix(b"wasm.")?),
-            [name] => self.stored(name),
+            [b"filter_state", name] => match name.strip_prefix(b"wasm.") {
+                Some(name) => self.stored(name, false),
+                None => self.stored(name, true),
+            },
+            // Names of before Envoy 1.33, which older plugins still use.
+            [b"node" | b"cluster_name" | b"route_name" | b"listener_direction", ..] => {
+                self.xds(path)
+            }
+            [name] => self.stored(name, false),
             _ => None,
         }
     }
 
-    fn set_property(&self, name: &[u8], value: &[u8], _span: LifeSpan) -> Result<(), Status> {
-        let mut stored = self.filter_state.borrow_mut();
-        let is_full = stored.len() >= MAX_FILTER_STATE;
-        match stored.iter_mut().find(|(present, _)| present == name) {
-            Some((_, present)) => *present = value.to_vec(),
-            None if is_full => return Err(Status::BadArgument),
-            None => stored.push((name.to_vec(), value.to_vec())),
-        }
-        Ok(())
+    fn set_property(&self, name: &[u8], value: &[u8], span: LifeSpan) -> Result<(), Status> {
+        self.store(name, false, value, span)
     }
 
-    /// There is one route, whatever the headers say.
-    fn clear_route_cache(&self) {}
+    /// Source: the keys that Envoy has a factory for; those that steer what is not here are kept,
+    /// so that other plugins can read them.
+    fn set_filter_state(&self, key: &str, value: &[u8], span: LifeSpan) -> Result<(), Status> {
+        match key {
+            "envoy.tcp_proxy.cluster" => {
+                let cluster = String::from_utf8(value.to_vec()).map_err(|_| Status::BadArgument)?;
+                *self.tcp_cluster.borrow_mut() = Some(cluster);
+                self.store(key.as_bytes(), true, value, span)
+            }
+            "envoy.string"
+            | "envoy.hashable_string"
+            | "envoy.network.upstream_server_name"
+            | "envoy.network.upstream_subject_alt_names"
+            | "envoy.network.application_protocols"
+            | "envoy.upstream.dynamic_host"
+            | "envoy.upstream.dynamic_port"
+            | "envoy.ratelimit.hits_addend" => self.store(key.as_bytes(), true, value, span),
+            _ => Err(Status::NotFound),
+        }
+    }
+
+    fn clear_route_cache(&self, headers: Option<&Fields>) {
+        if let Some(headers) = headers {
+            self.choose_route(headers);
+        }
+    }
 
     fn wake(&self) {
         self.woken.set(true);
@@ -192,9 +339,42 @@ impl StreamHost for StreamShared {
     }
 }
 
+// === impl StoredValue ===
+
+impl StoredValue {
+    fn is(&self, name: &[u8], is_envoys: bool) -> bool {
+        self.is_envoys == is_envoys && self.name == name
+    }
+}
+
+// === impl ConnectionInfo ===
+
+impl ConnectionInfo {
+    pub(crate) fn new(
+        id: u64,
+        remote: SocketAddr,
+        local: SocketAddr,
+        surroundings: Rc<Surroundings>,
+    ) -> Self {
+        Self { id, remote, local, surroundings, filter_state: RefCell::default() }
+    }
+}
+
+fn address(address: SocketAddr) -> PropertyValue {
+    PropertyValue::text(address.to_string())
+}
+
+fn port(address: SocketAddr) -> PropertyValue {
+    PropertyValue::Int(address.port().into())
+}
+
+fn nanoseconds(duration: Duration) -> PropertyValue {
+    PropertyValue::Nanoseconds(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}
+
 impl std::fmt::Debug for StreamShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamShared").field("connection", &self.connection).finish_non_exhaustive()
+        f.debug_struct("StreamShared").field("connection", &self.connection.id).finish_non_exhaustive()
     }
 }
 

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::callout::MessagesBody;
 use crate::filter::Side;
 use crate::stream::Stream;
 use crate::upstream::Lease;
@@ -32,6 +33,10 @@ pub(crate) enum UpstreamBody {
     Straight(Incoming),
     /// Read through the chain.
     Filtered(FilteredBody),
+    /// Bytes and trailers, each taken once.
+    Trailed(Bytes, HeaderMap),
+    /// What a plugin goes on writing.
+    Messages(MessagesBody),
 }
 
 /// Body of a response to the client.
@@ -242,12 +247,22 @@ impl Body for UpstreamBody {
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
             }
             Self::Filtered(body) => body.stream.poll_outlet(body.side, cx),
+            Self::Trailed(bytes, _) if !bytes.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
+            Self::Trailed(_, trailers) if !trailers.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::trailers(std::mem::take(trailers)))))
+            }
+            Self::Trailed(..) => Poll::Ready(None),
+            Self::Messages(messages) => messages.poll_next(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Trailed(bytes, trailers) => bytes.is_empty() && trailers.is_empty(),
+            Self::Messages(_) => false,
             Self::Full(body) => body.is_end_stream(),
             Self::Straight(incoming) => incoming.is_end_stream(),
             Self::Filtered(body) => body.stream.is_outlet_drained(body.side),
@@ -259,7 +274,7 @@ impl Body for UpstreamBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(body) => body.size_hint(),
             Self::Straight(incoming) => incoming.size_hint(),
-            Self::Filtered(_) => SizeHint::default(),
+            Self::Filtered(_) | Self::Trailed(..) | Self::Messages(_) => SizeHint::default(),
         }
     }
 }

@@ -3,18 +3,21 @@
 //! Source: Envoy's `proxy_http_call`; the answers to a timeout and to a failed connection have
 //! Envoy's form, so that plugins find what they look for.
 
+mod grpc;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, FieldsKind, HttpCall, HttpCallResponse, Pseudo};
 
+pub(crate) use self::grpc::{GrpcEvent, GrpcSender, MessagesBody};
 use crate::body::{LeasedBody, UpstreamBody, WholeBody};
 use crate::config::ProxyLimits;
 use crate::local_reply::upstream_failure_text;
@@ -52,6 +55,11 @@ impl Clusters {
     pub(crate) fn names(&self) -> String {
         let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// The connections to the cluster of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Rc<Pool>> {
+        self.by_name.get(name)
     }
 
     /// Whether a plugin may call this.
@@ -113,11 +121,14 @@ impl Callout {
 
 /// Puts the head together that goes over the wire.
 fn request(call: HttpCall) -> Result<Request<UpstreamBody>, Status> {
-    let HttpCall { mut headers, body, timeout, .. } = call;
+    let HttpCall { mut headers, body, trailers, timeout, .. } = call;
     let method = headers.take_pseudo(Pseudo::Method).ok_or(Status::BadArgument)?;
     let path = headers.take_pseudo(Pseudo::Path).ok_or(Status::BadArgument)?;
     let authority = headers.take_pseudo(Pseudo::Authority).ok_or(Status::BadArgument)?;
+    let has_trailers = !trailers.is_empty();
+    let announced = has_trailers.then(|| announcement(&trailers));
     let mut request = Request::new(match body.len() {
+        _ if has_trailers => UpstreamBody::Trailed(body.clone(), trailers.into_header_map()),
         0 => UpstreamBody::Empty,
         _ => UpstreamBody::Full(WholeBody::sized(body.clone())),
     });
@@ -130,7 +141,11 @@ fn request(call: HttpCall) -> Result<Request<UpstreamBody>, Status> {
     for (name, value) in headers.into_regular() {
         map.append(name, value);
     }
-    if !body.is_empty() {
+    if let Some(names) = announced {
+        // HTTP/1 has trailers only behind chunks, and only those that are announced.
+        map.insert(TRAILER, names);
+        map.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    } else if !body.is_empty() {
         map.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     map.insert(HeaderName::from_static("x-envoy-internal"), HeaderValue::from_static("true"));
@@ -140,6 +155,12 @@ fn request(call: HttpCall) -> Result<Request<UpstreamBody>, Status> {
         map.insert(name, HeaderValue::from(milliseconds));
     }
     Ok(request)
+}
+
+/// The names of these trailers in a list.
+fn announcement(trailers: &Fields) -> HeaderValue {
+    let names: Vec<&[u8]> = trailers.iter().map(|(name, _)| name).collect();
+    HeaderValue::from_bytes(&names.join(&b", "[..])).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Reads an answer to its end. `None` if it breaks off or is larger than what is kept.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::node::Node;
+use crate::route::Route;
 use crate::upstream::UpstreamAddress;
 
 /// Settings of one proxy process. Plugins are not part of it: they come in a [`crate::Snapshot`].
@@ -21,12 +23,28 @@ pub struct ProxyConfig {
     ///
     /// `outbound|PORT|SUBSET|HOST`, as Istio names them, finds the one with that host and port.
     pub clusters: BTreeMap<String, UpstreamAddress>,
+    /// Which requests go to which of the clusters, in order; all others go to the upstream.
+    pub routes: Vec<Route>,
+    /// What plugins see as `xds.node`.
+    pub node: Node,
+    /// What clients speak.
+    pub listener: ListenerProtocol,
     /// Number of worker threads, at least 1.
     pub workers: usize,
     /// Value of the `server` response header. Default: `wasmplug`.
     pub server_name: HeaderValue,
     /// Limits of a stream and of a connection.
     pub limits: ProxyLimits,
+}
+
+/// What clients speak, and so what stands at the end of the chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    /// HTTP; network plugins see its bytes before they are parsed.
+    #[default]
+    Http,
+    /// Bytes, which go to the upstream as they are; HTTP plugins see nothing of them.
+    Tcp,
 }
 
 /// Limits of the data plane, beside those of VMs in [`wasmplug_host::Limits`].
@@ -45,6 +63,13 @@ pub struct ProxyLimits {
     pub header_timeout: Duration,
     /// Longest time to connect to the upstream. Default: 5 s. Source: Envoy.
     pub connect_timeout: Duration,
+    /// Longest time in which nothing moves in a stream before it is ended, with 408 or 504 if the
+    /// response has not begun. Default: 5 min. Source: Envoy's `stream_idle_timeout`.
+    pub stream_idle_timeout: Duration,
+    /// Longest time in which nothing moves on a TCP connection before it is closed.
+    ///
+    /// Default: 1 h. Source: Envoy's TCP proxy.
+    pub tcp_idle_timeout: Duration,
     /// Longest time that streams may go on after the proxy was asked to stop. Default: 10 s.
     pub drain_timeout: Duration,
     /// Most idle upstream connections that a worker keeps. Default: 256.
@@ -61,6 +86,9 @@ impl ProxyConfig {
             admin: None,
             upstream,
             clusters: BTreeMap::new(),
+            routes: Vec::new(),
+            node: Node::default(),
+            listener: ListenerProtocol::Http,
             workers: 1,
             server_name: HeaderValue::from_static("wasmplug"),
             limits: ProxyLimits::default(),
@@ -85,6 +113,8 @@ impl Default for ProxyLimits {
             header_bytes: 60 << 10,
             header_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
+            stream_idle_timeout: Duration::from_mins(5),
+            tcp_idle_timeout: Duration::from_hours(1),
             drain_timeout: Duration::from_secs(10),
             idle_upstream_connections: 256,
         }

@@ -70,7 +70,8 @@ async fn serve_connection(
     // Without it small answers wait for an acknowledgement; if it fails, they do.
     let _ = stream.set_nodelay(true);
     let _open = worker.metrics().connection_opened();
-    let info = Rc::new(ConnectionInfo { id, remote, local });
+    let surroundings = Rc::clone(worker.surroundings());
+    let info = Rc::new(ConnectionInfo::new(id, remote, local, surroundings));
     let limits = worker.config().limits.clone();
     let service = service_fn(|request| {
         let (worker, info) = (Rc::clone(&worker), Rc::clone(&info));

@@ -19,14 +19,14 @@ use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
 use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
 
-use crate::attributes::{ConnectionInfo, StreamShared, flags};
+use crate::attributes::{ConnectionInfo, StreamShared, UpstreamExchange, flags};
 use crate::body::{
     DownstreamBody, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody, WholeBody,
 };
 use crate::filter::{Side, is_hop_by_hop};
 use crate::local_reply;
 use crate::stream::{RequestEvent, Stream};
-use crate::upstream::{Lease, UpstreamError};
+use crate::upstream::{Lease, Pool, UpstreamError};
 use crate::worker::Worker;
 
 /// The stream ends without an answer; the client sees its connection closed.
@@ -62,6 +62,7 @@ pub(crate) async fn serve(
         shared.request_header_bytes.set(u64::try_from(fields.byte_size()).unwrap_or(u64::MAX));
         let length = fields.get_name(&CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         shared.request_length.set(length.and_then(|length| length.parse().ok()));
+        shared.choose_route(&fields);
         stream.start_request(fields);
         filtered(&worker, &shared, &stream, &method).await
     };
@@ -86,7 +87,8 @@ async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
     let is_grpc = local_reply::is_grpc(parts.headers.get(http::header::CONTENT_TYPE));
     let mut request = Request::from_parts(parts, body);
     announce_body(&mut request);
-    match worker.pool().send(request).await {
+    let pool = Rc::clone(straight_route(worker, &request));
+    match pool.send(request).await {
         Ok((response, lease)) => {
             let (parts, body) = response.into_parts();
             let body = LeasedBody::new(body, lease);
@@ -111,6 +113,12 @@ async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
             Ok(own_answer(worker, local_reply::upstream_failure(&error), cx))
         }
     }
+}
+
+fn straight_route<'a>(worker: &'a Worker, request: &Request<UpstreamBody>) -> &'a Rc<Pool> {
+    let authority = request.headers().get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    &worker.surroundings().routes.find_by(authority, path.as_bytes()).pool
 }
 
 async fn filtered(
@@ -142,7 +150,8 @@ async fn ask_upstream(
     request: Request<UpstreamBody>,
 ) -> Result<Fields, StreamReset> {
     let begin = tokio::time::Instant::now();
-    let mut answer = Some(Box::pin(worker.pool().send(request)));
+    let pool = Rc::clone(&shared.route().pool);
+    let mut answer = Some(Box::pin(pool.send(request)));
     poll_fn(|cx| {
         loop {
             match stream.poll_response(cx) {
@@ -170,7 +179,11 @@ fn take_answer(
 ) {
     match result {
         Ok((response, lease)) => {
-            shared.upstream.set(Some(lease.peer()));
+            shared.upstream.set(Some(UpstreamExchange {
+                peer: lease.peer(),
+                local: lease.local(),
+                latency: begin.elapsed(),
+            }));
             let is_http1 = lease.is_http1();
             let (mut parts, body) = response.into_parts();
             remove_hop_by_hop(&mut parts.headers);

@@ -24,6 +24,9 @@ mod filter;
 mod filters;
 mod local_reply;
 mod metrics;
+mod node;
+mod plugin_home;
+mod route;
 mod server;
 mod snapshot;
 mod stream;
@@ -31,7 +34,9 @@ mod upstream;
 mod worker;
 
 pub use self::builder::{BuildError, SnapshotBuilder};
-pub use self::config::{ProxyConfig, ProxyLimits};
+pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};
+pub use self::node::Node;
+pub use self::route::Route;
 pub use self::server::{Proxy, StartProxyError};
 pub use self::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot,

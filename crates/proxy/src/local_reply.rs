@@ -140,7 +140,7 @@ fn add_grpc(headers: &mut Fields, reply: &LocalReply) {
 }
 
 /// Source: the gRPC specification, "HTTP to gRPC status code mapping", as Envoy has it.
-fn grpc_status(http: u16) -> u32 {
+pub(crate) fn grpc_status(http: u16) -> u32 {
     match http {
         400 => 13,
         401 => 16,

@@ -12,6 +12,7 @@ use wasmplug_host::Host;
 use crate::admin::{Admin, AdminState};
 use crate::config::ProxyConfig;
 use crate::metrics::{WorkerMetrics, registry};
+use crate::route::DEFAULT_CLUSTER;
 use crate::snapshot::{Publisher, Snapshot};
 use crate::worker::WorkerSeed;
 
@@ -44,6 +45,14 @@ pub enum StartProxyError {
         #[source]
         source: std::io::Error,
     },
+    /// A route leads nowhere.
+    #[error("the route `{route}` goes to the cluster `{cluster}`, which does not exist")]
+    UnknownCluster {
+        /// Name of the route.
+        route: String,
+        /// The cluster that it names.
+        cluster: String,
+    },
     /// A thread cannot be started.
     #[error("cannot start a worker thread")]
     Thread(#[source] std::io::Error),
@@ -54,6 +63,9 @@ pub enum StartProxyError {
 impl StartProxyError {
     /// What could be done about it.
     pub fn hint(&self) -> Option<String> {
+        if let Self::UnknownCluster { cluster, .. } = self {
+            return Some(format!("name it with `--cluster {cluster}=HOST:PORT`"));
+        }
         let Self::Listen { address, purpose, source } = self else { return None };
         let option = if *purpose == "admin" { "--admin" } else { "--listen" };
         match source.kind() {
@@ -79,6 +91,7 @@ impl Proxy {
     /// # Errors
     /// [`StartProxyError`] if an address is taken or a thread cannot be started.
     pub fn start(config: ProxyConfig, host: Arc<Host>) -> Result<Self, StartProxyError> {
+        check_routes(&config)?;
         let workers = config.workers.max(1);
         let listeners = bind_workers(config.listen, workers)?;
         let listen = match listeners.first() {
@@ -192,6 +205,16 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.join();
     }
+}
+
+fn check_routes(config: &ProxyConfig) -> Result<(), StartProxyError> {
+    let unknown = config.routes.iter().find(|route| {
+        route.cluster != DEFAULT_CLUSTER && !config.clusters.contains_key(&route.cluster)
+    });
+    unknown.map_or(Ok(()), |route| {
+        let (route, cluster) = (route.name.clone(), route.cluster.clone());
+        Err(StartProxyError::UnknownCluster { route, cluster })
+    })
 }
 
 /// One socket per worker on the same address; the system spreads connections over them.

@@ -14,13 +14,16 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use wasmplug_host::Host;
 
+use crate::attributes::Surroundings;
 use crate::callout::Clusters;
 use crate::config::ProxyConfig;
 use crate::connection;
 use crate::filters::AnyFactory;
 use crate::filters::substitute::Substitute;
-use crate::filters::wasm::{VmTable, WasmFactory};
+use crate::filters::wasm::WasmFactory;
 use crate::metrics::WorkerMetrics;
+use crate::plugin_home::PluginHome;
+use crate::route::Routes;
 use crate::snapshot::{FilterSpec, Refusal, Snapshot};
 use crate::upstream::Pool;
 
@@ -41,10 +44,7 @@ pub(crate) struct WorkerSeed {
 /// State of one worker thread.
 pub(crate) struct Worker {
     config: Arc<ProxyConfig>,
-    host: Arc<Host>,
-    pool: Rc<Pool>,
-    clusters: Rc<Clusters>,
-    vms: Rc<VmTable>,
+    home: Rc<PluginHome>,
     chain: RefCell<Rc<WorkerChain>>,
     metrics: Arc<WorkerMetrics>,
     date: RefCell<(u64, HeaderValue)>,
@@ -65,12 +65,13 @@ impl WorkerSeed {
         let limits = &self.config.limits;
         let pool = Pool::new(self.config.upstream.clone(), limits);
         let clusters = Rc::new(Clusters::new(&self.config.clusters, limits));
+        let routes = Routes::new(&self.config.routes, &clusters, pool);
+        // Looked at before any worker was started.
+        let routes = routes.map_err(|route| std::io::Error::other(route.cluster))?;
+        let surroundings = Rc::new(Surroundings { routes, node: self.config.node.clone() });
         let worker = Rc::new(Worker {
             config: self.config,
-            host: self.host,
-            pool,
-            clusters,
-            vms: Rc::default(),
+            home: PluginHome::new(self.host, clusters, surroundings),
             chain: RefCell::default(),
             metrics: self.metrics,
             date: RefCell::new((0, HeaderValue::from_static(""))),
@@ -124,8 +125,12 @@ impl Worker {
         &self.config
     }
 
-    pub(crate) fn pool(&self) -> &Rc<Pool> {
-        &self.pool
+    pub(crate) fn surroundings(&self) -> &Rc<Surroundings> {
+        &self.home.surroundings
+    }
+
+    pub(crate) fn clusters(&self) -> &Rc<Clusters> {
+        &self.home.clusters
     }
 
     pub(crate) fn metrics(&self) -> &WorkerMetrics {
@@ -161,10 +166,7 @@ impl Worker {
                     }
                     _ => None,
                 });
-                let start = || {
-                    let (host, vms) = (Arc::clone(&self.host), Rc::clone(&self.vms));
-                    WasmFactory::start(Arc::clone(spec), host, vms, Rc::clone(&self.clusters))
-                };
+                let start = || WasmFactory::start(Arc::clone(spec), Rc::clone(&self.home));
                 AnyFactory::Wasm(same.unwrap_or_else(start))
             }
             FilterSpec::Refuse { with: Refusal::Forbidden, .. } => {

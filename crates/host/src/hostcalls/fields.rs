@@ -175,7 +175,7 @@ fn change(
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     change(stream.fields_mut(map)?)?;
     if map == MapType::HttpRequestHeaders {
-        stream.host.clear_route_cache();
+        stream.host.clear_route_cache(stream.fields(MapType::HttpRequestHeaders));
     }
     Ok(())
 }

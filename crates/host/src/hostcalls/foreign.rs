@@ -11,7 +11,8 @@ use flate2::read::{ZlibDecoder, ZlibEncoder};
 use wasmtime::{Caller, Linker};
 
 use super::{Cx, hostcalls};
-use crate::abi::Status;
+use crate::abi::{MapType, Status};
+use crate::callout::CallKind;
 use crate::error::HostError;
 use crate::limits::LimitKind;
 use crate::memory;
@@ -27,6 +28,9 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         "proxy_call_foreign_function" => call {
             name_ptr, name_len, arguments_ptr, arguments_len, ptr_out, len_out
         };
+    }
+    hostcalls! { linker, "env", Running::Callback;
+        "envoy_resolve_dns" => resolve_dns { name_ptr, name_len, token_out };
     }
     linker.func_wrap("env", "pthread_equal", |left: u32, right: u32| u32::from(left == right))?;
     linker.func_wrap("env", "emscripten_notify_memory_growth", |_memory: u32| {})?;
@@ -50,11 +54,27 @@ fn call(
     if ptr_out == 0 || len_out == 0 { Ok(()) } else { cx.give(&result, ptr_out, len_out) }
 }
 
+/// Source: Envoy's extension of the ABI.
+fn resolve_dns(
+    cx: &mut Cx<'_>,
+    name_ptr: u32,
+    name_len: u32,
+    token_out: u32,
+) -> Result<(), HostError> {
+    let (name, state) = cx.read(name_ptr, name_len)?;
+    let name = std::str::from_utf8(name).map_err(|_| Status::BadArgument)?;
+    let (root, services) = state.services().ok_or(Status::InternalFailure)?;
+    let token = state.tokens.next(CallKind::Http)?;
+    services.resolve_dns(token, name)?;
+    state.tokens.take(token, root);
+    Ok(cx.write_u32(token_out, token)?)
+}
+
 fn run(state: &mut VmState, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, HostError> {
     match name {
         b"clear_route_cache" => {
             if let Some(stream) = state.stream() {
-                stream.host.clear_route_cache();
+                stream.host.clear_route_cache(stream.fields(MapType::HttpRequestHeaders));
             }
             Ok(Vec::new())
         }

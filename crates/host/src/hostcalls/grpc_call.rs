@@ -123,8 +123,7 @@ fn send(cx: &mut Cx<'_>, token: u32, ptr: u32, len: u32, end: u32) -> Result<(),
     if !state.tokens.is_in_use(token, root) {
         return Err(Status::NotFound.into());
     }
-    services.grpc_send(token, message, end != 0);
-    Ok(())
+    Ok(services.grpc_send(token, message, end != 0)?)
 }
 
 /// Gives a call or a stream up; its token is forgotten at once.

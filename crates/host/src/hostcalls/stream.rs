@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wasmtime::{Caller, Linker};
 
 use super::{Cx, hostcalls};
-use crate::abi::{Status, StreamType, pairs};
+use crate::abi::{MapType, Status, StreamType, pairs};
 use crate::context::StreamContext;
 use crate::error::HostError;
 use crate::memory;
@@ -82,7 +82,7 @@ fn is_network(cx: &Cx<'_>) -> bool {
 
 fn clear_route_cache(cx: &mut Cx<'_>) -> Result<(), HostError> {
     if let Some(stream) = cx.state().stream() {
-        stream.host.clear_route_cache();
+        stream.host.clear_route_cache(stream.fields(MapType::HttpRequestHeaders));
     }
     Ok(())
 }

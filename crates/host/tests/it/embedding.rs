@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use wasmplug_host::abi::Status;
 use wasmplug_host::{
-    CompiledModule, FailureKind, LifeSpan, NoServices, Plugin, PluginConfig, PropertyValue,
+    CompiledModule, FailureKind, Fields, LifeSpan, NoServices, Plugin, PluginConfig, PropertyValue,
     StreamHost,
 };
 
@@ -24,7 +24,7 @@ impl StreamHost for Sleeper {
         Err(Status::BadArgument)
     }
 
-    fn clear_route_cache(&self) {}
+    fn clear_route_cache(&self, _headers: Option<&Fields>) {}
 
     fn wake(&self) {
         self.0.set(self.0.get() + 1);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use wasmplug_host::abi::{DataAction, HeadersAction, TrailersAction};
 use wasmplug_host::{BodyBuffer, Failure, Fields, FieldsKind, HttpStream, LogFields};
 
-pub(crate) use self::factory::{VmTable, WasmFactory};
+pub(crate) use self::factory::{Retired, VmTable, WasmFactory};
 use crate::filter::{BodyOutcome, HeadersOutcome, Hold, Interrupt, Resume, Side, TrailersOutcome};
 use crate::filters::substitute::unavailable;
 

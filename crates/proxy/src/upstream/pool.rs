@@ -34,7 +34,14 @@ pub(crate) struct Pool {
 
 struct Connection {
     sender: Sender,
+    ends: Ends,
+}
+
+/// Addresses of both ends of a connection.
+#[derive(Clone, Copy)]
+struct Ends {
     peer: SocketAddr,
+    local: Option<SocketAddr>,
 }
 
 enum Sender {
@@ -137,8 +144,8 @@ impl Pool {
                 Sender::Http2(sender) if sender.is_closed() => {}
                 Sender::Http2(sender) => {
                     let shared = Sender::Http2(sender.clone());
-                    let peer = connection.peer;
-                    self.idle.borrow_mut().push(Connection { sender: shared, peer });
+                    let ends = connection.ends;
+                    self.idle.borrow_mut().push(Connection { sender: shared, ends });
                     return Some(connection);
                 }
             }
@@ -155,6 +162,7 @@ impl Pool {
             .map_err(|source| UpstreamError::Connect { address: address(), source })?;
         let peer = stream.peer_addr();
         let peer = peer.map_err(|source| UpstreamError::Connect { address: address(), source })?;
+        let ends = Ends { peer, local: stream.local_addr().ok() };
         // Without it small requests wait for an acknowledgement; if it fails, they do.
         let _ = stream.set_nodelay(true);
         let stream = TokioIo::new(stream);
@@ -172,11 +180,11 @@ impl Pool {
                 let (sender, connection) = handshake.map_err(UpstreamError::Request)?;
                 run(connection);
                 let shared = Sender::Http2(sender.clone());
-                self.idle.borrow_mut().push(Connection { sender: shared, peer });
+                self.idle.borrow_mut().push(Connection { sender: shared, ends });
                 Sender::Http2(sender)
             }
         };
-        Ok(Connection { sender, peer })
+        Ok(Connection { sender, ends })
     }
 }
 
@@ -214,7 +222,12 @@ impl Lease {
 
     /// The upstream's address.
     pub(crate) fn peer(&self) -> SocketAddr {
-        self.connection.peer
+        self.connection.ends.peer
+    }
+
+    /// The proxy's address on this connection, if the system tells it.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.connection.ends.local
     }
 
     /// Gives the connection back: its response was read to the end.

@@ -131,7 +131,7 @@ impl StreamHost for RecordingStream {
         Ok(())
     }
 
-    fn clear_route_cache(&self) {
+    fn clear_route_cache(&self, _headers: Option<&Fields>) {
         self.transcript.add(format!("* {} clear route cache", self.name));
     }
 

@@ -2,20 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmplug_api::FailStrategy;
 use wasmplug_host::{
-    Failure, Host, HttpStream, Plugin, StartError, StreamHost, VmHandle, WeakVmHandle,
+    Failure, Host, NetworkStream, Plugin, StartError, StreamHost, VmHandle, WeakVmHandle,
 };
 
 use super::WasmFilter;
 use super::services::WorkerServices;
 use crate::attributes::StreamShared;
-use crate::callout::Clusters;
+use crate::plugin_home::PluginHome;
 use crate::snapshot::{PluginSpec, VmKey};
 
 /// Wait after the first start that led nowhere; doubled each time. Source: ours.
@@ -34,14 +34,24 @@ pub(crate) struct VmTable {
 
 /// Makes the filters of one plugin on one worker.
 pub(crate) struct WasmFactory {
-    spec: Arc<PluginSpec>,
-    host: Arc<Host>,
-    vms: Rc<VmTable>,
+    home: Rc<PluginHome>,
+    runner: Rc<Runner>,
     services: Rc<WorkerServices>,
-    plugin: RefCell<Option<Plugin>>,
     back_off: Cell<BackOff>,
+}
+
+/// The plugin itself, as long as it runs.
+pub(crate) struct Runner {
+    spec: Arc<PluginSpec>,
+    plugin: RefCell<Option<Plugin>>,
     /// Counts starts: an answer to a call of an earlier one is dropped.
     generation: Cell<u64>,
+}
+
+/// A plugin that asked for time at its end. Its timers and calls go on meanwhile.
+pub(crate) struct Retired {
+    runner: Rc<Runner>,
+    services: Rc<WorkerServices>,
 }
 
 /// When the next start may be tried.
@@ -70,49 +80,11 @@ impl VmTable {
     }
 }
 
-// === impl WasmFactory ===
+// === impl Runner ===
 
-impl WasmFactory {
-    /// Starts the plugin. A failure is kept for the streams to come, not returned: the same
-    /// plugin has already started elsewhere, and the fail strategy decides.
-    pub(crate) fn start(
-        spec: Arc<PluginSpec>,
-        host: Arc<Host>,
-        vms: Rc<VmTable>,
-        clusters: Rc<Clusters>,
-    ) -> Rc<Self> {
-        let factory = Rc::new_cyclic(|weak: &Weak<Self>| Self {
-            services: Rc::new(WorkerServices::new(weak.clone(), Arc::clone(&spec), clusters)),
-            spec,
-            host,
-            vms,
-            plugin: RefCell::new(None),
-            back_off: Cell::default(),
-            generation: Cell::new(0),
-        });
-        factory.restart();
-        factory
-    }
-
-    pub(crate) fn spec(&self) -> &Arc<PluginSpec> {
-        &self.spec
-    }
-
-    pub(crate) fn new_filter(self: &Rc<Self>, stream: &Rc<StreamShared>) -> WasmFilter {
-        let stream = self.open_stream(Rc::clone(stream) as Rc<dyn StreamHost>);
-        WasmFilter::new(Rc::clone(self), stream)
-    }
-
-    pub(crate) fn fails_open(&self) -> bool {
-        self.spec.fail_strategy == FailStrategy::FailOpen
-    }
-
-    pub(crate) fn allows_headers_stop(&self) -> bool {
-        self.spec.allow_on_headers_stop_iteration
-    }
-
+impl Runner {
     /// The plugin, if it runs.
-    pub(crate) fn plugin(&self) -> Option<Plugin> {
+    pub(super) fn plugin(&self) -> Option<Plugin> {
         self.plugin.borrow().as_ref().filter(|plugin| !plugin.vm().is_failed()).cloned()
     }
 
@@ -121,24 +93,71 @@ impl WasmFactory {
         self.generation.get()
     }
 
+    /// The plugin died in a callback, or somebody met it dead.
+    pub(super) fn failed(&self, failure: &Failure) {
+        self.spec.stats.count_failure(failure.kind);
+    }
+
+    pub(super) fn spec(&self) -> &PluginSpec {
+        &self.spec
+    }
+}
+
+// === impl WasmFactory ===
+
+impl WasmFactory {
+    /// Starts the plugin. A failure is kept for the streams to come, not returned: the same
+    /// plugin has already started elsewhere, and the fail strategy decides.
+    pub(crate) fn start(spec: Arc<PluginSpec>, home: Rc<PluginHome>) -> Rc<Self> {
+        let (plugin, generation) = (RefCell::new(None), Cell::new(0));
+        let runner = Rc::new(Runner { spec, plugin, generation });
+        let services = Rc::new(WorkerServices::new(Rc::downgrade(&runner), Rc::clone(&home)));
+        let factory = Rc::new(Self { home, runner, services, back_off: Cell::default() });
+        factory.restart();
+        factory
+    }
+
+    pub(crate) fn spec(&self) -> &Arc<PluginSpec> {
+        &self.runner.spec
+    }
+
+    pub(crate) fn new_filter(self: &Rc<Self>, stream: &Rc<StreamShared>) -> WasmFilter {
+        let host = Rc::clone(stream) as Rc<dyn StreamHost>;
+        let stream = self.running().and_then(|plugin| plugin.open_stream(host));
+        WasmFilter::new(Rc::clone(self), stream)
+    }
+
+    /// The plugin's view of a TCP connection. `None` if it cannot run now.
+    pub(crate) fn open_connection(&self, host: Rc<dyn StreamHost>) -> Option<NetworkStream> {
+        self.running()?.open_connection(host)
+    }
+
+    pub(crate) fn fails_open(&self) -> bool {
+        self.spec().fail_strategy == FailStrategy::FailOpen
+    }
+
+    pub(crate) fn allows_headers_stop(&self) -> bool {
+        self.spec().allow_on_headers_stop_iteration
+    }
+
     /// A stream came to its end with the plugin alive.
-    pub(super) fn stream_finished(&self) {
+    pub(crate) fn stream_finished(&self) {
         if self.back_off.get().fruitless > 0 {
             self.back_off.set(BackOff::default());
         }
     }
 
     /// The plugin died in a stream, or the stream met a dead plugin.
-    pub(super) fn stream_failed(&self, failure: &Failure) {
-        self.spec.stats.count_failure(failure.kind);
+    pub(crate) fn stream_failed(&self, failure: &Failure) {
+        self.runner.failed(failure);
     }
 
-    fn open_stream(&self, host: Rc<dyn StreamHost>) -> Option<HttpStream> {
-        if let Some(plugin) = self.plugin() {
-            return plugin.open_stream(host);
-        }
-        self.restart();
-        self.plugin()?.open_stream(host)
+    /// The plugin, started anew if it does not run.
+    fn running(&self) -> Option<Plugin> {
+        self.runner.plugin().or_else(|| {
+            self.restart();
+            self.runner.plugin()
+        })
     }
 
     /// Starts the plugin in a fresh VM unless it is too early.
@@ -146,35 +165,37 @@ impl WasmFactory {
         let mut back_off = self.back_off.get();
         let now = Instant::now();
         if back_off.not_before.is_some_and(|moment| now < moment) {
-            self.spec.stats.count_refused_start();
+            self.spec().stats.count_refused_start();
             return;
         }
-        let died = self.plugin.borrow_mut().take();
+        let died = self.runner.plugin.borrow_mut().take();
         let is_restart = died.is_some() || back_off.fruitless > 0;
         if died.is_some() {
-            self.spec.stats.count_stop();
+            self.spec().stats.count_stop();
         }
         drop(died);
         // Until a stream comes to its end, this start counts as fruitless. The first is free.
         back_off.not_before = back_off.fruitless.checked_sub(1).map(|failed| now + delay(failed));
         back_off.fruitless = back_off.fruitless.saturating_add(1);
         self.back_off.set(back_off);
-        self.generation.set(self.generation.get().wrapping_add(1));
+        self.runner.generation.set(self.runner.generation.get().wrapping_add(1));
         self.services.stop();
         let services = Rc::clone(&self.services) as Rc<dyn wasmplug_host::PluginServices>;
+        let spec = self.spec();
         let started = self
+            .home
             .vms
-            .get(&self.host, &self.spec)
-            .and_then(|vm| Plugin::start(&vm, &self.spec.plugin_config(), services));
+            .get(&self.home.host, spec)
+            .and_then(|vm| Plugin::start(&vm, &spec.plugin_config(), services));
         match started {
             Ok(plugin) => {
-                self.spec.stats.count_start(is_restart);
-                *self.plugin.borrow_mut() = Some(plugin);
+                self.spec().stats.count_start(is_restart);
+                *self.runner.plugin.borrow_mut() = Some(plugin);
             }
             Err(error) => {
-                self.spec.stats.count_failed_start();
+                self.spec().stats.count_failed_start();
                 tracing::error!(
-                    plugin.name = %self.spec.resource,
+                    plugin.name = %spec.resource,
                     error = %error,
                     "plugin does not start on this worker"
                 );
@@ -185,17 +206,37 @@ impl WasmFactory {
 
 impl Drop for WasmFactory {
     fn drop(&mut self) {
-        self.services.stop();
-        if let Some(plugin) = self.plugin.borrow_mut().take() {
-            plugin.shut_down();
-            self.spec.stats.count_stop();
+        let plugin = self.runner.plugin.borrow().clone();
+        let Some(plugin) = plugin else { return self.services.stop() };
+        self.spec().stats.count_stop();
+        if plugin.shut_down() {
+            self.runner.plugin.borrow_mut().take();
+            return self.services.stop();
         }
+        let (runner, services) = (Rc::clone(&self.runner), Rc::clone(&self.services));
+        self.home.retire(Rc::new(Retired { runner, services }));
+    }
+}
+
+// === impl Retired ===
+
+impl Retired {
+    /// Whether these are its services.
+    pub(super) fn is_served_by(&self, services: &WorkerServices) -> bool {
+        std::ptr::eq(&*self.services, services)
+    }
+}
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        self.services.stop();
+        self.runner.plugin.borrow_mut().take();
     }
 }
 
 impl std::fmt::Debug for WasmFactory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WasmFactory").field("resource", &self.spec.resource).finish_non_exhaustive()
+        f.debug_struct("WasmFactory").field("resource", &self.spec().resource).finish_non_exhaustive()
     }
 }
 

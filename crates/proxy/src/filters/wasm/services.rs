@@ -1,18 +1,26 @@
-//! What a worker does for a plugin as a whole: timers, calls, and word of queued items.
+//! What a worker does for a plugin as a whole: timers, calls, names, and word of queued items.
+
+mod grpc;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use wasmplug_host::abi::Status;
-use wasmplug_host::{HttpCall, PluginServices, PropertyValue, QueueConsumer};
+use wasmplug_host::{
+    DnsAnswer, Failure, GrpcCall, GrpcTarget, HttpCall, Plugin, PluginServices, PropertyValue,
+    QueueConsumer,
+};
 
-use super::WasmFactory;
-use crate::callout::Clusters;
-use crate::snapshot::PluginSpec;
+use self::grpc::GrpcInFlight;
+use super::factory::Runner;
+use crate::plugin_home::PluginHome;
 
 /// Most calls of one plugin on one worker that wait for their answers.
 ///
@@ -23,32 +31,35 @@ const MAX_READY: usize = 10_000;
 
 /// Services of one plugin on one worker.
 pub(crate) struct WorkerServices {
-    factory: Weak<WasmFactory>,
-    spec: Arc<PluginSpec>,
-    clusters: Rc<Clusters>,
+    runner: Weak<Runner>,
+    home: Rc<PluginHome>,
     timer: RefCell<Option<AbortHandle>>,
     calls: RefCell<JoinSet<()>>,
-    queues: RefCell<Option<AbortHandle>>,
+    grpc: RefCell<HashMap<u32, GrpcInFlight>>,
+    queues: RefCell<Vec<AbortHandle>>,
     is_warned: Cell<bool>,
 }
 
 /// Passes the word on from whichever thread queued an item.
 struct ReadySender(mpsc::Sender<u32>);
 
+/// One start of a plugin: what was asked for in it is told to no later one.
+#[derive(Clone)]
+struct Started {
+    runner: Weak<Runner>,
+    generation: Option<u64>,
+}
+
 // === impl WorkerServices ===
 
 impl WorkerServices {
-    pub(super) fn new(
-        factory: Weak<WasmFactory>,
-        spec: Arc<PluginSpec>,
-        clusters: Rc<Clusters>,
-    ) -> Self {
+    pub(super) fn new(runner: Weak<Runner>, home: Rc<PluginHome>) -> Self {
         Self {
-            factory,
-            spec,
-            clusters,
+            runner,
+            home,
             timer: RefCell::default(),
             calls: RefCell::default(),
+            grpc: RefCell::default(),
             queues: RefCell::default(),
             is_warned: Cell::default(),
         }
@@ -56,23 +67,63 @@ impl WorkerServices {
 
     /// Ends the timer, forgets calls in flight, and listens to no queue: the plugin is gone.
     pub(super) fn stop(&self) {
-        for task in [&self.timer, &self.queues] {
-            if let Some(task) = task.borrow_mut().take() {
-                task.abort();
-            }
+        if let Some(timer) = self.timer.borrow_mut().take() {
+            timer.abort();
         }
+        self.queues.borrow_mut().drain(..).for_each(|queue| queue.abort());
         self.calls.borrow_mut().abort_all();
+        self.grpc.borrow_mut().clear();
     }
 
     /// Says once which clusters there are.
     fn warn_unknown(&self, target: &str) {
-        if !self.is_warned.replace(true) {
+        if !self.is_warned.replace(true)
+            && let Some(runner) = self.runner.upgrade()
+        {
             tracing::warn!(
-                plugin.name = %self.spec.resource,
+                plugin.name = %runner.spec().resource,
                 cluster = target,
-                known = self.clusters.names(),
+                known = self.home.clusters.names(),
                 "the plugin calls a cluster that is not configured"
             );
+        }
+    }
+
+    fn started(&self) -> Started {
+        let generation = self.runner.upgrade().map(|runner| runner.generation());
+        Started { runner: self.runner.clone(), generation }
+    }
+
+    /// Runs something that answers a plugin later; [`WorkerServices::stop`] ends it.
+    ///
+    /// # Errors
+    /// [`Status::InternalFailure`] if too much is in flight already.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Result<AbortHandle, Status> {
+        let mut calls = self.calls.borrow_mut();
+        while calls.try_join_next().is_some() {}
+        if calls.len() >= MAX_CALLS {
+            return Err(Status::InternalFailure);
+        }
+        Ok(calls.spawn_local(task))
+    }
+}
+
+// === impl Started ===
+
+impl Started {
+    /// Tells the plugin something, if it is still the same start of it. Returns whether it is.
+    fn tell(&self, tell: impl FnOnce(&Plugin) -> Result<(), Failure>) -> bool {
+        let Some(runner) = self.runner.upgrade() else { return false };
+        let Some(plugin) = runner.plugin() else { return false };
+        if Some(runner.generation()) != self.generation {
+            return false;
+        }
+        match tell(&plugin) {
+            Ok(()) => true,
+            Err(failure) => {
+                runner.failed(&failure);
+                false
+            }
         }
     }
 }
@@ -83,16 +134,13 @@ impl PluginServices for WorkerServices {
             timer.abort();
         }
         let Some(period) = period else { return };
-        let factory = self.factory.clone();
-        // Ends with the factory at the latest: it aborts the task, and the task holds it weakly.
+        let started = self.started();
+        // Ends with the plugin at the latest: it holds it weakly, and `stop` aborts it.
         let timer = tokio::task::spawn_local(async move {
             loop {
                 // The next period begins when the callback has returned, as in Envoy.
                 tokio::time::sleep(period).await;
-                let Some(factory) = factory.upgrade() else { return };
-                let Some(plugin) = factory.plugin() else { return };
-                if let Err(failure) = plugin.tick() {
-                    factory.stream_failed(&failure);
+                if !started.tell(Plugin::tick) {
                     return;
                 }
             }
@@ -101,55 +149,83 @@ impl PluginServices for WorkerServices {
     }
 
     fn http_call(&self, call: HttpCall) -> Result<(), Status> {
-        let mut calls = self.calls.borrow_mut();
-        while calls.try_join_next().is_some() {}
-        if calls.len() >= MAX_CALLS {
-            return Err(Status::InternalFailure);
-        }
         let token = call.token;
-        if !self.clusters.knows(&call.target) {
+        if !self.home.clusters.knows(&call.target) {
             self.warn_unknown(&call.target);
         }
-        let callout = self.clusters.prepare(call)?;
-        let factory = self.factory.clone();
-        // Belongs to this start of the plugin: `stop` ends it.
-        calls.spawn_local(async move {
-            let generation = factory.upgrade().map(|factory| factory.generation());
+        let callout = self.home.clusters.prepare(call)?;
+        let started = self.started();
+        self.spawn(async move {
             let answer = callout.send().await;
-            let Some(factory) = factory.upgrade() else { return };
-            if Some(factory.generation()) != generation {
-                return;
-            }
-            if let Some(plugin) = factory.plugin()
-                && let Err(failure) = plugin.on_http_call_response(token, answer)
-            {
-                factory.stream_failed(&failure);
-            }
-        });
+            started.tell(|plugin| plugin.on_http_call_response(token, answer));
+        })?;
+        Ok(())
+    }
+
+    fn grpc_call(&self, call: GrpcCall) -> Result<(), Status> {
+        self.start_grpc_call(call)
+    }
+
+    fn grpc_stream(&self, token: u32, target: GrpcTarget) -> Result<(), Status> {
+        self.start_grpc_stream(token, target)
+    }
+
+    fn grpc_send(&self, token: u32, message: Bytes, end_of_stream: bool) -> Result<(), Status> {
+        self.send_grpc(token, &message, end_of_stream)
+    }
+
+    fn grpc_close(&self, token: u32) {
+        self.close_grpc(token);
+    }
+
+    fn grpc_cancel(&self, token: u32) {
+        self.grpc.borrow_mut().remove(&token);
+    }
+
+    fn resolve_dns(&self, token: u32, name: &str) -> Result<(), Status> {
+        let name = name.to_owned();
+        let started = self.started();
+        self.spawn(async move {
+            // The system's resolver tells no lifetime.
+            let answer = |address: std::net::SocketAddr| DnsAnswer {
+                ttl_seconds: 0,
+                address: address.to_string(),
+            };
+            let found = tokio::net::lookup_host((name, 0)).await;
+            let answers: Vec<_> = found.into_iter().flatten().map(answer).collect();
+            started.tell(|plugin| plugin.on_resolve_dns(token, &answers));
+        })?;
         Ok(())
     }
 
     fn queue_consumer(&self) -> Option<Arc<dyn QueueConsumer>> {
         let (sender, mut ready) = mpsc::channel(MAX_READY);
-        let factory = self.factory.clone();
-        // Ends with the factory, or when a later registration takes its place.
+        let started = self.started();
+        // Ends with the plugin, or when a later registration takes its place and drops the sender.
         let task = tokio::task::spawn_local(async move {
             while let Some(token) = ready.recv().await {
-                let Some(factory) = factory.upgrade() else { return };
-                let Some(plugin) = factory.plugin() else { return };
-                if let Err(failure) = plugin.on_queue_ready(token) {
-                    factory.stream_failed(&failure);
+                if !started.tell(|plugin| plugin.on_queue_ready(token)) {
                     return;
                 }
             }
         });
-        // Several queues may be registered: each has its own task, which ends with its sender.
-        *self.queues.borrow_mut() = Some(task.abort_handle());
+        let mut queues = self.queues.borrow_mut();
+        queues.retain(|queue| !queue.is_finished());
+        queues.push(task.abort_handle());
         Some(Arc::new(ReadySender(sender)))
     }
 
-    fn property(&self, _path: &[&[u8]]) -> Option<PropertyValue> {
-        None
+    fn property(&self, path: &[&[u8]]) -> Option<PropertyValue> {
+        match path {
+            [b"xds", b"node", rest @ ..] | [b"node", rest @ ..] => {
+                self.home.surroundings.node.property(rest)
+            }
+            _ => None,
+        }
+    }
+
+    fn ended(&self) {
+        self.home.forget(|retired| retired.is_served_by(self));
     }
 }
 
