@@ -18,7 +18,9 @@ use crate::manifest::Resource;
 use crate::meta::{NamespacedName, Position};
 use crate::module_url::ModuleUrl;
 use crate::plugin_config::plugin_config_json;
-use crate::wasm_plugin::{EnvVar, FailStrategy, PluginPhase, PullPolicy, REDACTED, WasmPlugin};
+use crate::wasm_plugin::{
+    EnvVar, FailStrategy, PluginPhase, PluginType, PullPolicy, REDACTED, WasmPlugin,
+};
 
 /// Namespace whose resources apply to the whole mesh, unless it is configured otherwise.
 ///
@@ -65,6 +67,8 @@ pub struct Workload {
 pub struct Plan {
     /// Filters in the order in which requests meet them; [`PlannedFilter::Router`] is last.
     pub filters: Vec<PlannedFilter>,
+    /// Plugins of type `NETWORK`, in the order in which connections meet them, before HTTP.
+    pub network_plugins: Vec<PlannedPlugin>,
     /// The other resources, sorted by namespace and name, each with its reason.
     pub left_out: Vec<LeftOut>,
 }
@@ -157,7 +161,10 @@ pub fn plan(resources: &[Resource], workload: &Workload) -> Plan {
             None => planned(plugin, workload),
         };
         match outcome {
-            Ok(planned) => filters.push((ordering::rank(plugin, workload), planned)),
+            Ok(planned) => {
+                let is_network = plugin.spec.type_ == PluginType::Network;
+                filters.push((ordering::rank(plugin, workload), is_network, planned));
+            }
             Err(reason) => left_out.push(LeftOut {
                 resource: plugin.meta.namespaced_name(),
                 position: plugin.position.clone(),
@@ -166,10 +173,16 @@ pub fn plan(resources: &[Resource], workload: &Workload) -> Plan {
         }
         previous = previous.filter(|first| is_same_object(first, plugin)).or(Some(plugin));
     }
-    filters.sort_by(|(a, _), (b, _)| a.cmp(b));
+    filters.sort_by(|(a, ..), (b, ..)| a.cmp(b));
 
-    let plugins = filters.into_iter().map(|(_, plugin)| PlannedFilter::Wasm(plugin));
-    Plan { filters: plugins.chain([PlannedFilter::Router]).collect(), left_out }
+    let (network, http): (Vec<_>, Vec<_>) =
+        filters.into_iter().partition(|(_, is_network, _)| *is_network);
+    let http = http.into_iter().map(|(.., plugin)| PlannedFilter::Wasm(plugin));
+    Plan {
+        filters: http.chain([PlannedFilter::Router]).collect(),
+        network_plugins: network.into_iter().map(|(.., plugin)| plugin).collect(),
+        left_out,
+    }
 }
 
 fn is_same_object(a: &WasmPlugin, b: &WasmPlugin) -> bool {

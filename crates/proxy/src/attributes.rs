@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, LifeSpan, PropertyValue, StreamHost};
 
+use crate::idle::{Activity, IdleWatch};
 use crate::local_reply::grpc_status;
 use crate::node::{Node, walk};
 use crate::route::{ResolvedRoute, Routes};
@@ -43,6 +44,7 @@ pub(crate) struct ConnectionInfo {
 pub(crate) struct Surroundings {
     pub(crate) routes: Routes,
     pub(crate) node: Node,
+    pub(crate) idle: IdleWatch,
 }
 
 /// An exchange with the upstream, as far as it has got.
@@ -75,6 +77,7 @@ pub(crate) struct StreamShared {
     metadata: RefCell<BTreeMap<String, serde_json::Value>>,
     /// Cluster that a TCP connection is to go to, if a plugin chose one.
     tcp_cluster: RefCell<Option<String>>,
+    activity: Activity,
     filter_state: RefCell<SmallVec<[StoredValue; 2]>>,
     /// Something was asked for outside the stream's callbacks.
     woken: Cell<bool>,
@@ -83,6 +86,8 @@ pub(crate) struct StreamShared {
 
 /// Bits of `response.flags`. Source: Envoy's access log.
 pub(crate) mod flags {
+    /// Nothing moved for too long.
+    pub(crate) const STREAM_IDLE_TIMEOUT: u64 = 0x1_0000;
     /// The upstream could not be connected to.
     pub(crate) const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
     /// The upstream ended the connection.
@@ -112,6 +117,7 @@ impl StreamShared {
             upstream: Cell::new(None),
             metadata: RefCell::default(),
             tcp_cluster: RefCell::default(),
+            activity: Activity::default(),
             filter_state: RefCell::default(),
             woken: Cell::new(false),
             wakers: RefCell::default(),
@@ -182,6 +188,25 @@ impl StreamShared {
         }
     }
 
+    /// Watches the stream for idleness until it is dropped.
+    pub(crate) fn watch(self: &Rc<Self>) {
+        self.connection.surroundings.idle.watch(self);
+    }
+
+    /// Something moved in the stream.
+    pub(crate) fn note_activity(&self) {
+        self.connection.surroundings.idle.note(&self.activity);
+    }
+
+    /// Whether nothing has moved for too long; told once.
+    pub(crate) fn is_idle_too_long(&self) -> bool {
+        self.activity.take_timed_out()
+    }
+
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
     /// Where the request goes, by its headers of now.
     pub(crate) fn choose_route(&self, headers: &Fields) {
         let route = self.connection.surroundings.routes.find(headers);
@@ -192,6 +217,11 @@ impl StreamShared {
     pub(crate) fn route(&self) -> Rc<ResolvedRoute> {
         let chosen = self.route.borrow();
         Rc::clone(chosen.as_ref().unwrap_or_else(|| self.connection.surroundings.routes.default()))
+    }
+
+    /// Notes where a TCP connection went.
+    pub(crate) fn note_upstream(&self, peer: SocketAddr, local: Option<SocketAddr>) {
+        self.upstream.set(Some(UpstreamExchange { peer, local, latency: Duration::ZERO }));
     }
 
     /// Cluster that a plugin chose for a TCP connection.
@@ -372,9 +402,17 @@ fn nanoseconds(duration: Duration) -> PropertyValue {
     PropertyValue::Nanoseconds(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 
+impl Drop for StreamShared {
+    fn drop(&mut self) {
+        self.connection.surroundings.idle.forget(&self.activity);
+    }
+}
+
 impl std::fmt::Debug for StreamShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamShared").field("connection", &self.connection.id).finish_non_exhaustive()
+        f.debug_struct("StreamShared")
+            .field("connection", &self.connection.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -29,6 +29,13 @@ pub struct SnapshotBuilder {
     compiled: HashMap<Digest, CompiledModule>,
 }
 
+/// Where a plugin stands.
+#[derive(Clone, Copy)]
+enum Kind {
+    Http,
+    Network,
+}
+
 /// Why a plugin cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -92,8 +99,10 @@ impl SnapshotBuilder {
 
     /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
     pub async fn build(&mut self, plan: &Plan) -> Snapshot {
-        let planned: Vec<&PlannedPlugin> = plan.plugins().collect();
-        let fetched = join_all(planned.iter().map(|plugin| {
+        let http = plan.plugins().map(|plugin| (Kind::Http, plugin));
+        let network = plan.network_plugins.iter().map(|plugin| (Kind::Network, plugin));
+        let planned: Vec<(Kind, &PlannedPlugin)> = http.chain(network).collect();
+        let fetched = join_all(planned.iter().map(|(_, plugin)| {
             let store = Arc::clone(&self.store);
             let request = ModuleRequest::from(*plugin);
             async move { store.get(&request).await }
@@ -102,7 +111,7 @@ impl SnapshotBuilder {
         let mut snapshot =
             Snapshot { version: self.version.saturating_add(1), ..Snapshot::default() };
         let mut good = HashMap::new();
-        for (plugin, fetched) in planned.into_iter().zip(fetched) {
+        for ((kind, plugin), fetched) in planned.into_iter().zip(fetched) {
             let resource = &plugin.resource;
             let made = match fetched {
                 Ok(module) => self.make(plugin, module.digest, module.bytes).await,
@@ -116,14 +125,15 @@ impl SnapshotBuilder {
                     snapshot.rejected.push(error.into_rejected(resource.clone(), effect));
                     if let RejectedEffect::Refuses(with) = effect {
                         let resource = resource.clone();
-                        snapshot.filters.push(FilterSpec::Refuse { resource, with });
+                        let refuse = FilterSpec::Refuse { resource, with };
+                        kind.filters(&mut snapshot).push(refuse);
                     }
                     previous
                 }
             };
             if let Some(spec) = spec {
                 good.insert(resource.clone(), Arc::clone(&spec));
-                snapshot.filters.push(FilterSpec::Wasm(spec));
+                kind.filters(&mut snapshot).push(FilterSpec::Wasm(spec));
             }
         }
         self.version = snapshot.version;
@@ -209,6 +219,17 @@ impl SnapshotBuilder {
 impl std::fmt::Debug for SnapshotBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SnapshotBuilder").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    fn filters(self, snapshot: &mut Snapshot) -> &mut Vec<FilterSpec> {
+        match self {
+            Self::Http => &mut snapshot.filters,
+            Self::Network => &mut snapshot.network_filters,
+        }
     }
 }
 

@@ -4,22 +4,29 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use http::Version;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::attributes::ConnectionInfo;
-use crate::config::ProxyLimits;
+use crate::attributes::{ConnectionInfo, StreamShared};
+use crate::config::{ListenerProtocol, ProxyLimits};
 use crate::exchange::serve;
 use crate::executor::LocalExecutor;
-use crate::worker::Worker;
+use crate::network::{NetworkChain, relay};
+use crate::peek::{Peek, Rewound};
+use crate::worker::{Worker, WorkerChain};
 
 /// The first bytes of HTTP/2's preface. Source: RFC 9113, section 3.4.
-const HTTP2_START: &[u8] = b"PRI";
+const HTTP2_START: &[u8; 3] = b"PRI";
+/// Bytes between network filters and HTTP, in each direction.
+const IN_MEMORY_BYTES: usize = 64 << 10;
 
 /// Accepts until it is told to stop, then waits for open connections, but not for ever.
 pub(crate) async fn accept(
@@ -30,13 +37,14 @@ pub(crate) async fn accept(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let for_connections = stop.clone();
     let mut connections = JoinSet::new();
-    let mut last_id: u64 = 0;
+    let mut last_id: u64 = worker.first_id();
     loop {
         tokio::select! {
             // Cancel-safe: a connection is either accepted or stays in the queue.
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    last_id = last_id.saturating_add(1);
+                    // Different on each worker.
+                    last_id = last_id.saturating_add(worker.id_step());
                     let connection = serve_connection(Rc::clone(&worker), stream, last_id, for_connections.clone());
                     connections.spawn_local(connection);
                 }
@@ -53,7 +61,10 @@ pub(crate) async fn accept(
         }
     }
     drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async {
+        while connections.join_next().await.is_some() {}
+        worker.tunnels_ended().await;
+    };
     if tokio::time::timeout(worker.config().limits.drain_timeout, drained).await.is_err() {
         tracing::warn!(connections = connections.len(), "connections cut at the end of the drain");
     }
@@ -69,9 +80,66 @@ async fn serve_connection(
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small answers wait for an acknowledgement; if it fails, they do.
     let _ = stream.set_nodelay(true);
-    let _open = worker.metrics().connection_opened();
+    let metrics = Arc::clone(worker.metrics());
+    let _open = metrics.connection_opened();
     let surroundings = Rc::clone(worker.surroundings());
     let info = Rc::new(ConnectionInfo::new(id, remote, local, surroundings));
+    let chain = worker.chain();
+    match worker.config().listener {
+        ListenerProtocol::Http if chain.network().is_none_or(<[_]>::is_empty) => {
+            if chain.network().is_some() {
+                serve_http(worker, info, stream, stop).await;
+            }
+        }
+        ListenerProtocol::Http => {
+            let Some(network) = network_chain(&worker, &chain, &info) else { return };
+            let (inner, outer) = tokio::io::duplex(IN_MEMORY_BYTES);
+            let idle = worker.config().limits.tcp_idle_timeout;
+            let relayed = relay(network, stream, std::future::ready(Ok(outer)), idle);
+            let served = serve_http(worker, info, Rewound::new(inner), stop);
+            tokio::join!(relayed, served);
+        }
+        ListenerProtocol::Tcp => {
+            let Some(network) = network_chain(&worker, &chain, &info) else { return };
+            let shared = Rc::clone(network.shared());
+            let idle = worker.config().limits.tcp_idle_timeout;
+            relay(network, stream, connect_upstream(&worker, shared), idle).await;
+        }
+    }
+}
+
+/// The network filters of a new connection. `None` if it is to be closed at once.
+fn network_chain(
+    worker: &Worker,
+    chain: &WorkerChain,
+    info: &Rc<ConnectionInfo>,
+) -> Option<NetworkChain> {
+    let shared = Rc::new(StreamShared::new(Rc::clone(info), Version::HTTP_11));
+    NetworkChain::new(chain.network()?, shared, worker.config().limits.buffer_bytes).ok()
+}
+
+/// Connects to the cluster that a plugin chose, or else to the upstream.
+async fn connect_upstream(worker: &Worker, shared: Rc<StreamShared>) -> std::io::Result<TcpStream> {
+    let chosen = shared.tcp_cluster();
+    let pool = match &chosen {
+        None => &shared.route().pool,
+        Some(name) => worker.clusters().named(name).ok_or_else(|| {
+            std::io::Error::other(format!("a plugin chose the cluster `{name}`, which is unknown"))
+        })?,
+    };
+    let stream = pool.connect_raw().await?;
+    shared.note_upstream(stream.peer_addr()?, stream.local_addr().ok());
+    Ok(stream)
+}
+
+async fn serve_http<T>(
+    worker: Rc<Worker>,
+    info: Rc<ConnectionInfo>,
+    mut stream: T,
+    stop: watch::Receiver<bool>,
+) where
+    T: Peek + AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let limits = worker.config().limits.clone();
     let service = service_fn(|request| {
         let (worker, info) = (Rc::clone(&worker), Rc::clone(&info));
@@ -80,7 +148,7 @@ async fn serve_connection(
     let mut stop_before = stop.clone();
     let is_http2 = tokio::select! {
         // Cancel-safe: it only looks at what has arrived.
-        begins = tokio::time::timeout(limits.header_timeout, begins_as_http2(&stream)) => {
+        begins = tokio::time::timeout(limits.header_timeout, stream.begins_with(HTTP2_START)) => {
             begins.unwrap_or(false)
         }
         // Cancel-safe: the value is only looked at. Nothing was asked yet, so nothing is lost.
@@ -93,8 +161,9 @@ async fn serve_connection(
         drive(connection, http2::Connection::graceful_shutdown, stop).await
     } else {
         let builder = http1_builder(&limits);
-        let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        drive(connection, http1::Connection::graceful_shutdown, stop).await
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = pin!(connection.with_upgrades());
+        drive(connection, http1::UpgradeableConnection::graceful_shutdown, stop).await
     };
     if let Err(error) = result {
         tracing::debug!(error = %error, "client connection ended");
@@ -127,10 +196,4 @@ fn http1_builder(limits: &ProxyLimits) -> http1::Builder {
         // The date is ours, so that it stands before the server's name as in Envoy.
         .auto_date_header(false);
     builder
-}
-
-/// Whether the client opens HTTP/2 at once. No method of HTTP/1 begins like it.
-async fn begins_as_http2(stream: &TcpStream) -> bool {
-    let mut start = [0; HTTP2_START.len()];
-    matches!(stream.peek(&mut start).await, Ok(count) if start.get(..count) == Some(HTTP2_START))
 }

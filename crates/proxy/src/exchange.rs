@@ -17,6 +17,7 @@ use http::{
 };
 use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
 use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
 
 use crate::attributes::{ConnectionInfo, StreamShared, UpstreamExchange, flags};
@@ -26,6 +27,7 @@ use crate::body::{
 use crate::filter::{Side, is_hop_by_hop};
 use crate::local_reply;
 use crate::stream::{RequestEvent, Stream};
+use crate::upgrade;
 use crate::upstream::{Lease, Pool, UpstreamError};
 use crate::worker::Worker;
 
@@ -46,17 +48,19 @@ pub(crate) async fn serve(
     connection: Rc<ConnectionInfo>,
     mut request: Request<Incoming>,
 ) -> Answer {
-    prepare_request(request.headers_mut());
+    let upgrade = upgrade::asked_for(&mut request);
+    prepare_request(request.headers_mut(), upgrade.is_some());
     let is_head = *request.method() == Method::HEAD;
     let chain = worker.chain();
     let answer = if chain.factories().is_empty() {
-        straight(&worker, request).await
+        straight(&worker, request, upgrade).await
     } else {
         let is_http1 = request.version() < Version::HTTP_2;
         let (parts, body) = request.into_parts();
         let shared = Rc::new(StreamShared::new(connection, parts.version));
         let limit = worker.config().limits.buffer_bytes;
-        let stream = Stream::new(Rc::clone(&shared), chain, limit, body, is_http1);
+        let stream = Stream::new(Rc::clone(&shared), chain, limit, body, is_http1, upgrade);
+        shared.watch();
         let method = parts.method.clone();
         let fields = request_fields(parts);
         shared.request_header_bytes.set(u64::try_from(fields.byte_size()).unwrap_or(u64::MAX));
@@ -71,7 +75,11 @@ pub(crate) async fn serve(
 }
 
 /// Without filters nothing is taken apart.
-async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
+async fn straight(
+    worker: &Worker,
+    request: Request<Incoming>,
+    upgrade: Option<OnUpgrade>,
+) -> Answer {
     let (mut parts, body) = request.into_parts();
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -89,6 +97,17 @@ async fn straight(worker: &Worker, request: Request<Incoming>) -> Answer {
     announce_body(&mut request);
     let pool = Rc::clone(straight_route(worker, &request));
     match pool.send(request).await {
+        Ok((mut response, _)) if is_switching(&response, upgrade.is_some()) => {
+            let upstream = hyper::upgrade::on(&mut response);
+            if let Some(client) = upgrade {
+                worker.spawn_tunnel(upgrade::splice(client, upstream));
+            }
+            let mut headers = std::mem::take(response.headers_mut());
+            note_upstream_time(&mut headers, begin);
+            finish_response(worker, &mut headers);
+            let body = DownstreamBody::Full(WholeBody::sized(Bytes::new()), None);
+            Ok(new_response(StatusCode::SWITCHING_PROTOCOLS, headers, body))
+        }
         Ok((response, lease)) => {
             let (parts, body) = response.into_parts();
             let body = LeasedBody::new(body, lease);
@@ -178,13 +197,22 @@ fn take_answer(
     begin: tokio::time::Instant,
 ) {
     match result {
-        Ok((response, lease)) => {
+        Ok((mut response, lease)) => {
             shared.upstream.set(Some(UpstreamExchange {
                 peer: lease.peer(),
                 local: lease.local(),
                 latency: begin.elapsed(),
             }));
             let is_http1 = lease.is_http1();
+            if is_switching(&response, stream.may_upgrade()) {
+                let upstream = hyper::upgrade::on(&mut response);
+                let mut headers = std::mem::take(response.headers_mut());
+                note_upstream_time(&mut headers, begin);
+                let mut headers = Fields::from_header_map(FieldsKind::Response, headers);
+                headers.set_pseudo(Pseudo::Status, HeaderValue::from(101));
+                stream.start_upgrade(headers, upstream);
+                return;
+            }
             let (mut parts, body) = response.into_parts();
             remove_hop_by_hop(&mut parts.headers);
             note_upstream_time(&mut parts.headers, begin);
@@ -230,10 +258,12 @@ async fn respond(
         // The length that was announced is no longer true, and the new one is not known.
         headers.remove_name(&CONTENT_LENGTH);
     }
-    headers.retain(|name| !is_framing(name));
+    let upgrade = stream.take_upgrade();
+    headers.retain(|name| !is_framing(name) || upgrade.is_some() && *name != TRANSFER_ENCODING);
     let status = headers.take_pseudo(Pseudo::Status);
     let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
-    let Some(status) = status.filter(|status| !status.is_informational()) else {
+    let is_final = |status: &StatusCode| !status.is_informational() || upgrade.is_some();
+    let Some(status) = status.filter(is_final) else {
         // A filter removed or broke `:status`.
         let cx = local_reply::ReplyContext::default();
         return Ok(own_answer(worker, local_reply::invalid_response(), cx));
@@ -247,6 +277,11 @@ async fn respond(
     finish_response(worker, &mut map);
     if let Some(kept) = for_log {
         stream.keep_response_headers(kept);
+    }
+    if let Some((client, upstream)) = upgrade {
+        worker.spawn_tunnel(upgrade::tunnel(Rc::clone(stream), finish, client, upstream));
+        let body = DownstreamBody::Full(WholeBody::sized(Bytes::new()), None);
+        return Ok(new_response(status, map, body));
     }
     if stream.must_close() {
         map.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -349,6 +384,8 @@ fn upstream_request(
     }
     let is_bare = stream.is_bare(Side::Request);
     let mut request = Request::new(match whole {
+        // What follows an upgrade is no body.
+        _ if stream.may_upgrade() => UpstreamBody::Empty,
         Some(body) if body.is_empty() && (is_bare || map.contains_key(CONTENT_LENGTH)) => {
             // A plugin may have announced bytes that do not come.
             if let Some(length) = map.get_mut(CONTENT_LENGTH) {
@@ -399,9 +436,16 @@ fn is_framing(name: &HeaderName) -> bool {
     *name == CONNECTION || *name == TRANSFER_ENCODING || *name == UPGRADE
 }
 
+/// Whether the upstream agrees to an upgrade that the client asked for.
+fn is_switching(response: &Response<Incoming>, is_asked: bool) -> bool {
+    is_asked && response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
 /// Adds what Envoy adds, and takes away what concerns the client's connection only.
-fn prepare_request(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
+fn prepare_request(headers: &mut HeaderMap, is_upgrade: bool) {
+    if !is_upgrade {
+        remove_hop_by_hop(headers);
+    }
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }

@@ -22,14 +22,18 @@ mod exchange;
 mod executor;
 mod filter;
 mod filters;
+mod idle;
 mod local_reply;
 mod metrics;
+mod network;
 mod node;
+mod peek;
 mod plugin_home;
 mod route;
 mod server;
 mod snapshot;
 mod stream;
+mod upgrade;
 mod upstream;
 mod worker;
 

@@ -87,6 +87,12 @@ fn reset_reason(error: &UpstreamError) -> &'static str {
     }
 }
 
+/// Nothing has moved in the stream for too long. Source: Envoy, 504 if the request is complete.
+pub(crate) fn stream_idle(is_request_complete: bool) -> LocalReply {
+    let status = if is_request_complete { 504 } else { 408 };
+    plain(status, "stream timeout".to_owned(), "stream_idle_timeout")
+}
+
 /// A request that cannot be forwarded, because a plugin broke it. Source: Envoy.
 pub(crate) fn invalid_request(missing: &str) -> LocalReply {
     if missing == ":path" {

@@ -11,7 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use wasmplug_host::{BUCKETS, Host, MetricValue};
+use wasmplug_host::{BUCKETS, Host, LimitKind, MetricValue};
 
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
 use crate::upstream::UpstreamError;
@@ -143,6 +143,16 @@ impl ProxyCollector {
         encode(out, name, help, MetricType::Counter, &classes)
     }
 
+    fn encode_limits(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let counters = self.host.limit_counters();
+        let hits: Vec<Sample> = LimitKind::ALL
+            .into_iter()
+            .map(|limit| (vec![("limit", limit.as_str().to_owned())], counters.get(limit)))
+            .collect();
+        let help = "How often plugins ran into a limit";
+        encode(out, "wasmplug_limit_hits", help, MetricType::Counter, &hits)
+    }
+
     /// What plugins counted themselves, under their own names.
     fn encode_custom(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let help = "Defined by a plugin";
@@ -169,13 +179,14 @@ impl Collector for ProxyCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_proxy(&mut out)?;
         encode_plugins(&mut out, &self.publisher.current())?;
+        self.encode_limits(&mut out)?;
         self.encode_custom(&mut out)
     }
 }
 
 fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::fmt::Result {
     let specs = || {
-        snapshot.filters.iter().filter_map(|filter| match filter {
+        snapshot.filters.iter().chain(&snapshot.network_filters).filter_map(|filter| match filter {
             FilterSpec::Wasm(spec) => Some(spec),
             FilterSpec::Refuse { .. } => None,
         })

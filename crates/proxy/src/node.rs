@@ -66,7 +66,8 @@ fn property(value: &Value, depth: usize) -> PropertyValue {
         Value::String(text) => PropertyValue::text(text),
         Value::Array(items) => PropertyValue::List(items.iter().map(bytes).collect()),
         Value::Object(fields) => {
-            let entries = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), bytes(value)));
+            let entries =
+                fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), bytes(value)));
             PropertyValue::Map(entries.collect())
         }
     }

@@ -120,6 +120,7 @@ impl Proxy {
             all_metrics.push(Arc::clone(&metrics));
             proxy.applied.push(Arc::clone(&applied));
             let seed = WorkerSeed {
+                index: u64::try_from(index).unwrap_or_default(),
                 config: Arc::clone(&config),
                 host: Arc::clone(&host),
                 listener,

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub version: u64,
     /// Filters in request order; the router follows by itself.
     pub filters: Vec<FilterSpec>,
+    /// Plugins that see connections, in the order in which their bytes meet them.
+    pub network_filters: Vec<FilterSpec>,
     /// Plugins whose newest form could not be taken over.
     pub rejected: Vec<Rejected>,
 }

@@ -13,9 +13,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use wasmplug_host::{BodyBuffer, Fields, FieldsKind, LocalReply, LogFields, Pseudo};
 
-use crate::attributes::StreamShared;
+use crate::attributes::{StreamShared, flags};
 use crate::body::{BodyError, LeasedBody};
 use crate::chain::{Filters, Pipeline};
 use crate::filter::{Interrupt, Resume, Side};
@@ -56,7 +57,16 @@ struct Inner {
     is_reset: bool,
     is_finished: bool,
     is_grpc: bool,
+    /// Both sides of an upgrade, as far as they agreed to it.
+    upgrade: Upgrade,
     log_fields: LogFields,
+}
+
+/// What is left of HTTP once both sides speak something else.
+#[derive(Default)]
+struct Upgrade {
+    client: Option<OnUpgrade>,
+    upstream: Option<OnUpgrade>,
 }
 
 /// What the service has to do next.
@@ -78,6 +88,7 @@ impl Stream {
         buffer_limit: usize,
         body: Incoming,
         is_http1: bool,
+        upgrade: Option<OnUpgrade>,
     ) -> Rc<Self> {
         let filters: Filters =
             chain.factories().iter().map(|factory| factory.new_filter(&shared)).collect();
@@ -100,6 +111,7 @@ impl Stream {
             is_reset: false,
             is_finished: false,
             is_grpc: false,
+            upgrade: Upgrade { client: upgrade, upstream: None },
             log_fields: LogFields::default(),
         };
         Rc::new(Self { shared, inner: RefCell::new(inner) })
@@ -109,7 +121,8 @@ impl Stream {
     pub(crate) fn start_request(&self, headers: Fields) {
         let inner = &mut *self.inner.borrow_mut();
         inner.is_grpc = local_reply::is_grpc(headers.get_name(&http::header::CONTENT_TYPE));
-        let end = inner.request_body.is_none();
+        // What follows an upgrade counts as a body.
+        let end = inner.request_body.is_none() && inner.upgrade.client.is_none();
         let step = inner.request.start_headers(&mut inner.filters, headers, end);
         inner.settle(&self.shared, Side::Request, step);
     }
@@ -129,6 +142,60 @@ impl Stream {
         note_status(&self.shared, &headers);
         let step = inner.response.start_headers(&mut inner.filters, headers, end);
         inner.settle(&self.shared, Side::Response, step);
+    }
+
+    /// Starts the response of an upstream that agreed to an upgrade.
+    pub(crate) fn start_upgrade(&self, headers: Fields, upstream: OnUpgrade) {
+        let inner = &mut *self.inner.borrow_mut();
+        note_status(&self.shared, &headers);
+        inner.is_answered = true;
+        inner.upgrade.upstream = Some(upstream);
+        let step = inner.response.start_headers(&mut inner.filters, headers, false);
+        inner.settle(&self.shared, Side::Response, step);
+    }
+
+    /// Whether the client asks for an upgrade.
+    pub(crate) fn may_upgrade(&self) -> bool {
+        self.inner.borrow().upgrade.client.is_some()
+    }
+
+    /// Both sides of an upgrade, if both agreed.
+    pub(crate) fn take_upgrade(&self) -> Option<(OnUpgrade, OnUpgrade)> {
+        let upgrade = &mut self.inner.borrow_mut().upgrade;
+        upgrade.client.take().zip(upgrade.upstream.take())
+    }
+
+    /// Shows bytes of an upgraded connection to the filters.
+    pub(crate) fn tunnel(&self, side: Side, bytes: BodyBuffer) {
+        let inner = &mut *self.inner.borrow_mut();
+        self.shared.note_activity();
+        let step = match side {
+            Side::Request => inner.request.start_body(&mut inner.filters, bytes, false),
+            Side::Response => inner.response.start_body(&mut inner.filters, bytes, false),
+        };
+        inner.settle(&self.shared, side, step);
+    }
+
+    /// Takes bytes of an upgraded connection that passed all filters.
+    pub(crate) fn take_tunnelled(&self, side: Side) -> BodyBuffer {
+        std::mem::take(&mut self.inner.borrow_mut().pipeline(side).outlet().body)
+    }
+
+    /// Whether more bytes of this direction may be read.
+    pub(crate) fn wants_more(&self, side: Side) -> bool {
+        self.inner.borrow_mut().pipeline(side).wants_more()
+    }
+
+    /// Does what plugins asked for meanwhile; returns whether the stream is to be cut.
+    pub(crate) fn looks_reset(&self) -> bool {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.look_at_actions(&self.shared);
+        inner.is_reset
+    }
+
+    /// Asks to be polled again when a plugin asks for something.
+    pub(crate) fn wait(&self, cx: &Context<'_>) {
+        self.shared.register(cx);
     }
 
     /// Answers in place of the upstream, through the filters that saw the request.
@@ -338,6 +405,12 @@ impl Inner {
         if !shared.take_woken() {
             return;
         }
+        if shared.is_idle_too_long() {
+            shared.response_flags.set(flags::STREAM_IDLE_TIMEOUT);
+            let reply = local_reply::stream_idle(self.request_body.is_none());
+            let side = if self.is_answered { Side::Response } else { Side::Request };
+            self.settle(shared, side, Err(Interrupt::LocalReply(reply)));
+        }
         for at in 0..self.filters.len() {
             let is_held = self.request.is_held_at(at) || self.response.is_held_at(at);
             let Some(filter) = self.filters.get_mut(at) else { continue };
@@ -413,6 +486,7 @@ impl Inner {
             std::task::ready!(Pin::new(&mut *body).poll_frame(cx))
         };
         let ends_now = !self.is_http1 && body.is_end_stream();
+        shared.note_activity();
         let step = match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(bytes) => {
@@ -454,6 +528,7 @@ impl Inner {
         let step = match std::task::ready!(body.poll_next(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(bytes) => {
+                    shared.note_activity();
                     let sent = shared.response_bytes.get().saturating_add(count(&bytes));
                     shared.response_bytes.set(sent);
                     let ends_now = !self.is_upstream_http1 && body.is_end_stream();
@@ -466,6 +541,7 @@ impl Inner {
                     self.response_body = None;
                     let trailers = frame.into_trailers().unwrap_or_default();
                     let trailers = Fields::from_header_map(FieldsKind::Trailers, trailers);
+                    note_grpc_status(shared, &trailers);
                     self.response.start_trailers(&mut self.filters, trailers)
                 }
             },
@@ -488,7 +564,15 @@ fn count(bytes: &Bytes) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
+fn note_grpc_status(shared: &StreamShared, fields: &Fields) {
+    let status = fields.get(b"grpc-status").and_then(|status| status.to_str().ok());
+    if let Some(status) = status.and_then(|status| status.parse().ok()) {
+        shared.grpc_status.set(Some(status));
+    }
+}
+
 fn note_status(shared: &StreamShared, headers: &Fields) {
+    note_grpc_status(shared, headers);
     let status = headers.pseudo(Pseudo::Status).and_then(|status| status.to_str().ok());
     shared.response_code.set(status.and_then(|status| status.parse().ok()));
 }

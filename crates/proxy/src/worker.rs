@@ -3,15 +3,16 @@
 //! A request never leaves its worker, so nothing here is shared or locked.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use wasmplug_host::Host;
 
 use crate::attributes::Surroundings;
@@ -21,14 +22,20 @@ use crate::connection;
 use crate::filters::AnyFactory;
 use crate::filters::substitute::Substitute;
 use crate::filters::wasm::WasmFactory;
+use crate::idle::IdleWatch;
 use crate::metrics::WorkerMetrics;
 use crate::plugin_home::PluginHome;
 use crate::route::Routes;
-use crate::snapshot::{FilterSpec, Refusal, Snapshot};
+use crate::snapshot::{FilterSpec, PluginSpec, Refusal, Snapshot};
 use crate::upstream::Pool;
+
+/// How often a worker looks for what has waited too long. Source: ours.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// What one worker needs to start.
 pub(crate) struct WorkerSeed {
+    /// Number of the worker, from 0.
+    pub(crate) index: u64,
     pub(crate) config: Arc<ProxyConfig>,
     pub(crate) host: Arc<Host>,
     pub(crate) listener: TcpListener,
@@ -47,13 +54,17 @@ pub(crate) struct Worker {
     home: Rc<PluginHome>,
     chain: RefCell<Rc<WorkerChain>>,
     metrics: Arc<WorkerMetrics>,
+    index: u64,
+    tunnels: RefCell<JoinSet<()>>,
     date: RefCell<(u64, HeaderValue)>,
 }
 
 /// A snapshot's chain on one worker. Streams keep the one that they began with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WorkerChain {
     factories: Vec<AnyFactory>,
+    /// Plugins that see connections; `None` if one cannot run and must not be skipped.
+    network: Option<Vec<Rc<WasmFactory>>>,
 }
 
 // === impl WorkerSeed ===
@@ -68,12 +79,18 @@ impl WorkerSeed {
         let routes = Routes::new(&self.config.routes, &clusters, pool);
         // Looked at before any worker was started.
         let routes = routes.map_err(|route| std::io::Error::other(route.cluster))?;
-        let surroundings = Rc::new(Surroundings { routes, node: self.config.node.clone() });
+        let idle_sweeps = limits.stream_idle_timeout.as_secs_f64() / SWEEP_PERIOD.as_secs_f64();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+        let idle = IdleWatch::new(idle_sweeps.ceil() as u32);
+        let node = self.config.node.clone();
+        let surroundings = Rc::new(Surroundings { routes, node, idle });
         let worker = Rc::new(Worker {
             config: self.config,
             home: PluginHome::new(self.host, clusters, surroundings),
             chain: RefCell::default(),
             metrics: self.metrics,
+            index: self.index,
+            tunnels: RefCell::default(),
             date: RefCell::new((0, HeaderValue::from_static(""))),
         });
         let mut snapshots = self.snapshots;
@@ -108,11 +125,20 @@ impl WorkerSeed {
                 }
                 std::future::pending::<()>().await;
             };
+            let sweeps = async {
+                loop {
+                    tokio::time::sleep(SWEEP_PERIOD).await;
+                    worker.home.sweep(tokio::time::Instant::now());
+                    worker.home.surroundings.idle.sweep();
+                }
+            };
             tokio::select! {
                 // Cancel-safe: connections that are open go on to their end inside it.
                 result = connection::accept(Rc::clone(&worker), listener, stop) => result,
                 // Cancel-safe: what is not applied when the worker ends matters to nobody.
                 () = updates => Ok(()),
+                // Cancel-safe: what is not swept when the worker ends matters to nobody.
+                () = sweeps => Ok(()),
             }
         })
     }
@@ -133,8 +159,31 @@ impl Worker {
         &self.home.clusters
     }
 
-    pub(crate) fn metrics(&self) -> &WorkerMetrics {
+    pub(crate) fn metrics(&self) -> &Arc<WorkerMetrics> {
         &self.metrics
+    }
+
+    /// The first connection's id less its distance to the next one: different on each worker.
+    pub(crate) fn first_id(&self) -> u64 {
+        self.index
+    }
+
+    /// Distance of the ids of two connections.
+    pub(crate) fn id_step(&self) -> u64 {
+        u64::try_from(self.config.workers.max(1)).unwrap_or(1)
+    }
+
+    /// Runs an upgraded connection, which outlives the one that it came from.
+    pub(crate) fn spawn_tunnel(&self, tunnel: impl Future<Output = ()> + 'static) {
+        let mut tunnels = self.tunnels.borrow_mut();
+        while tunnels.try_join_next().is_some() {}
+        tunnels.spawn_local(tunnel);
+    }
+
+    /// Waits for upgraded connections.
+    pub(crate) async fn tunnels_ended(&self) {
+        let mut tunnels = std::mem::take(&mut *self.tunnels.borrow_mut());
+        while tunnels.join_next().await.is_some() {}
     }
 
     /// The chain for a stream that begins now.
@@ -158,17 +207,13 @@ impl Worker {
     /// Makes this worker's chain of a snapshot. Plugins that did not change go on as they are.
     fn apply(&self, snapshot: &Snapshot) {
         let previous = self.chain();
+        let factory = |spec: &Arc<PluginSpec>| {
+            let is_same = |factory: &&Rc<WasmFactory>| Arc::ptr_eq(factory.spec(), spec);
+            let same = previous.plugins().find(is_same).map(Rc::clone);
+            same.unwrap_or_else(|| WasmFactory::start(Arc::clone(spec), Rc::clone(&self.home)))
+        };
         let factories = snapshot.filters.iter().map(|filter| match filter {
-            FilterSpec::Wasm(spec) => {
-                let same = previous.factories.iter().find_map(|factory| match factory {
-                    AnyFactory::Wasm(factory) if Arc::ptr_eq(factory.spec(), spec) => {
-                        Some(Rc::clone(factory))
-                    }
-                    _ => None,
-                });
-                let start = || WasmFactory::start(Arc::clone(spec), Rc::clone(&self.home));
-                AnyFactory::Wasm(same.unwrap_or_else(start))
-            }
+            FilterSpec::Wasm(spec) => AnyFactory::Wasm(factory(spec)),
             FilterSpec::Refuse { with: Refusal::Forbidden, .. } => {
                 AnyFactory::Substitute(Substitute::DenyAll)
             }
@@ -176,15 +221,38 @@ impl Worker {
                 AnyFactory::Substitute(Substitute::Unavailable)
             }
         });
-        let chain = Rc::new(WorkerChain { factories: factories.collect() });
-        self.chain.replace(chain);
+        let network = snapshot.network_filters.iter().map(|filter| match filter {
+            FilterSpec::Wasm(spec) => Some(factory(spec)),
+            FilterSpec::Refuse { .. } => None,
+        });
+        let (factories, network) = (factories.collect(), network.collect());
+        self.chain.replace(Rc::new(WorkerChain { factories, network }));
     }
 }
 
 // === impl WorkerChain ===
 
+impl Default for WorkerChain {
+    fn default() -> Self {
+        Self { factories: Vec::new(), network: Some(Vec::new()) }
+    }
+}
+
 impl WorkerChain {
     pub(crate) fn factories(&self) -> &[AnyFactory] {
         &self.factories
+    }
+
+    /// Plugins that see connections. `None` if every connection is to be refused.
+    pub(crate) fn network(&self) -> Option<&[Rc<WasmFactory>]> {
+        self.network.as_deref()
+    }
+
+    fn plugins(&self) -> impl Iterator<Item = &Rc<WasmFactory>> {
+        let http = self.factories.iter().filter_map(|factory| match factory {
+            AnyFactory::Wasm(factory) => Some(factory),
+            AnyFactory::Substitute(_) => None,
+        });
+        http.chain(self.network.iter().flatten())
     }
 }

@@ -6,14 +6,11 @@ use super::{Workload, WorkloadRole};
 use crate::selector::{
     GATEWAY_API_GROUP, GATEWAY_NAME_LABEL, PolicyTargetReference, TrafficSelector, WorkloadMode,
 };
-use crate::wasm_plugin::{PluginType, WasmPlugin};
+use crate::wasm_plugin::WasmPlugin;
 
 /// Fails with the first clause that keeps the plugin from the HTTP chain, for people.
 pub(super) fn check(plugin: &WasmPlugin, workload: &Workload) -> Result<(), String> {
     namespace(plugin, workload)?;
-    if plugin.spec.type_ == PluginType::Network {
-        return Err("type is `NETWORK`, an HTTP chain has only plugins of type `HTTP`".into());
-    }
     // If an object has both in spite of validation, the references decide.
     let target_refs = plugin.spec.effective_target_refs();
     if target_refs.is_empty() {

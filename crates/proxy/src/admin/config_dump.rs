@@ -11,6 +11,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     let router = json!({ "filter": "router" });
     let dump = json!({
         "version": snapshot.version,
+        "network": snapshot.network_filters.iter().map(filter).collect::<Vec<Value>>(),
         "chain": chain.chain([router]).collect::<Vec<Value>>(),
         "rejected": snapshot.rejected.iter().map(|rejected| json!({
             "resource": rejected.resource.to_string(),

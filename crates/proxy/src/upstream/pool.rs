@@ -152,6 +152,15 @@ impl Pool {
         }
     }
 
+    /// Connects without speaking HTTP.
+    pub(crate) async fn connect_raw(&self) -> io::Result<TcpStream> {
+        let target = (self.address.host(), self.address.port());
+        let connecting = tokio::time::timeout(self.connect_timeout, TcpStream::connect(target));
+        let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
     async fn connect(&self) -> Result<Connection, UpstreamError> {
         let address = || self.address.clone();
         let target = (self.address.host(), self.address.port());
@@ -172,7 +181,7 @@ impl Pool {
                 builder.max_headers(self.max_headers);
                 let handshake = builder.handshake(stream).await;
                 let (sender, connection) = handshake.map_err(UpstreamError::Request)?;
-                run(connection);
+                run(connection.with_upgrades());
                 Sender::Http1(sender)
             }
             UpstreamProtocol::Http2 => {

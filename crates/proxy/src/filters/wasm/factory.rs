@@ -236,7 +236,9 @@ impl Drop for Retired {
 
 impl std::fmt::Debug for WasmFactory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WasmFactory").field("resource", &self.spec().resource).finish_non_exhaustive()
+        f.debug_struct("WasmFactory")
+            .field("resource", &self.spec().resource)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,283 @@
+//! TCP connections on their way through network plugins.
+//!
+//! ```text
+//! client ─ receive ─> filter 0 ─> filter 1 ─> … ─> outgoing ─> upstream, or HTTP
+//! client <─ …        <─ filter 0 <─ filter 1 <─ … <─ send <── upstream, or HTTP
+//! ```
+//!
+//! All filters see one and the same buffer of the client's bytes. A filter that stops keeps it, and
+//! what arrives meanwhile is shown to the filters from the first one on, together with what is kept.
+//! Source: Envoy's network filter manager.
+
+mod relay;
+
+use std::rc::Rc;
+
+use wasmplug_host::abi::{NetworkAction, PeerType};
+use wasmplug_host::{BodyBuffer, Failure, NetworkStream, StreamHost};
+
+pub(crate) use self::relay::{Writing, poll_read_available, relay};
+use crate::attributes::StreamShared;
+use crate::filters::wasm::WasmFactory;
+
+/// The network filters of one connection, in the order in which its bytes meet them.
+pub(crate) struct NetworkChain {
+    filters: Vec<NetworkFilter>,
+    /// Filters that have heard of the connection.
+    announced: usize,
+    /// The filter that keeps the client's bytes.
+    held_at: Option<usize>,
+    /// The client's bytes while no filter keeps them.
+    received: BodyBuffer,
+    has_received_end: bool,
+    /// Every filter let the connection through.
+    is_through: bool,
+    outgoing: BodyBuffer,
+    has_outgoing_end: bool,
+    shared: Rc<StreamShared>,
+    buffer_limit: usize,
+}
+
+/// One plugin on one connection.
+struct NetworkFilter {
+    factory: Rc<WasmFactory>,
+    /// `None` if the connection goes on without it.
+    stream: Option<NetworkStream>,
+    /// What it held of both directions when it died, on its way on.
+    given_back: Option<(BodyBuffer, BodyBuffer)>,
+}
+
+/// The connection is to be closed, because a plugin wants it or cannot run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+type Step = Result<(), Closed>;
+
+// === impl NetworkChain ===
+
+impl NetworkChain {
+    /// # Errors
+    /// [`Closed`] if a plugin cannot run that must not be skipped.
+    pub(crate) fn new(
+        factories: &[Rc<WasmFactory>],
+        shared: Rc<StreamShared>,
+        buffer_limit: usize,
+    ) -> Result<Self, Closed> {
+        let filters = factories.iter().map(|factory| {
+            let host = Rc::clone(&shared) as Rc<dyn StreamHost>;
+            let stream = factory.open_connection(host);
+            if stream.is_none() && !factory.fails_open() {
+                return Err(Closed);
+            }
+            Ok(NetworkFilter { factory: Rc::clone(factory), stream, given_back: None })
+        });
+        Ok(Self {
+            filters: filters.collect::<Result<_, Closed>>()?,
+            announced: 0,
+            held_at: None,
+            received: BodyBuffer::default(),
+            has_received_end: false,
+            is_through: false,
+            outgoing: BodyBuffer::default(),
+            has_outgoing_end: false,
+            shared,
+            buffer_limit,
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Rc<StreamShared> {
+        &self.shared
+    }
+
+    /// Tells the filters of the connection.
+    pub(crate) fn start(&mut self) -> Step {
+        self.pass_on(0)
+    }
+
+    /// Whether every filter let the connection through.
+    pub(crate) fn is_through(&self) -> bool {
+        self.is_through
+    }
+
+    /// Whether more of the client's bytes may be read: nothing that waits is at its limit.
+    pub(crate) fn wants_more(&self) -> bool {
+        let held = self.held_at.and_then(|at| self.filters.get(at)?.stream.as_ref());
+        let held = held.map_or(0, NetworkStream::downstream_data_len);
+        held.saturating_add(self.received.len()) < self.buffer_limit
+            && self.outgoing.len() < self.buffer_limit
+            && !self.has_received_end
+    }
+
+    /// Takes bytes of the client in.
+    pub(crate) fn receive(&mut self, bytes: BodyBuffer, end: bool) -> Step {
+        self.take_back();
+        self.received.append(bytes);
+        self.has_received_end |= end;
+        self.pass_on(0)
+    }
+
+    /// Takes what has passed all filters, and whether nothing follows it.
+    pub(crate) fn take_outgoing(&mut self) -> (BodyBuffer, bool) {
+        (std::mem::take(&mut self.outgoing), self.has_outgoing_end)
+    }
+
+    /// Shows bytes of the other side to the filters, in reverse; gives what passed them all.
+    ///
+    /// # Errors
+    /// [`Closed`] if a plugin wants it or died.
+    pub(crate) fn send(&mut self, bytes: BodyBuffer, end: bool) -> Result<BodyBuffer, Closed> {
+        let mut bytes = bytes;
+        for at in (0..self.announced).rev() {
+            let Some(filter) = self.filters.get_mut(at) else { continue };
+            let Some(stream) = &mut filter.stream else { continue };
+            let shown = stream.on_upstream_data(bytes, end);
+            let shown = match (shown, end) {
+                // Nobody tells who closed it, as in Envoy.
+                (Ok(action), true) => stream.on_upstream_close(PeerType::Unknown).map(|()| action),
+                (shown, _) => shown,
+            };
+            let action = filter.outcome(shown)?;
+            let Some(stream) = &mut filter.stream else {
+                bytes = filter.given_back.take().unwrap_or_default().1;
+                continue;
+            };
+            if action == NetworkAction::StopIteration {
+                return Ok(BodyBuffer::default());
+            }
+            bytes = stream.release_upstream_data();
+        }
+        Ok(bytes)
+    }
+
+    /// Does what plugins asked for outside the connection's own callbacks.
+    pub(crate) fn look_at_actions(&mut self) -> Step {
+        if !self.shared.take_woken() {
+            return Ok(());
+        }
+        for at in 0..self.filters.len() {
+            let Some(filter) = self.filters.get_mut(at) else { continue };
+            let Some(stream) = &mut filter.stream else { continue };
+            if let Some(failure) = stream.failure() {
+                filter.outcome(Err::<NetworkAction, _>(failure))?;
+                self.resume(at)?;
+                continue;
+            }
+            let actions = stream.take_actions();
+            if actions.close.is_some() {
+                return Err(Closed);
+            }
+            if actions.continue_request {
+                self.resume(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the filters that the client's connection is closed, and ends their contexts.
+    pub(crate) fn close(mut self, peer: PeerType) {
+        for filter in self.filters.drain(..) {
+            let Some(mut stream) = filter.stream else { continue };
+            if let Err(failure) = stream.on_downstream_close(peer) {
+                filter.factory.stream_failed(&failure);
+                continue;
+            }
+            stream.finish();
+            filter.factory.stream_finished();
+        }
+    }
+
+    /// Lets go what this filter holds, or the connection at which it stopped.
+    fn resume(&mut self, at: usize) -> Step {
+        let next = at.saturating_add(1);
+        if self.held_at == Some(at) {
+            self.take_back();
+        } else if self.is_through || self.announced != next {
+            // It holds nothing.
+            return Ok(());
+        }
+        self.pass_on(next)
+    }
+
+    /// Takes the client's bytes back from the filter that keeps them.
+    fn take_back(&mut self) {
+        let holder = self.held_at.take().and_then(|at| self.filters.get_mut(at));
+        let Some(holder) = holder else { return };
+        let mut kept = match &mut holder.stream {
+            Some(stream) => stream.release_downstream_data(),
+            None => holder.given_back.take().unwrap_or_default().0,
+        };
+        kept.append(std::mem::take(&mut self.received));
+        self.received = kept;
+    }
+
+    /// Shows the connection and its bytes to the filters from this one on.
+    fn pass_on(&mut self, from: usize) -> Step {
+        for at in from..self.filters.len() {
+            let Some(filter) = self.filters.get_mut(at) else { continue };
+            if at >= self.announced {
+                self.announced = at.saturating_add(1);
+                let told = filter.stream.as_mut().map(NetworkStream::on_new_connection);
+                if let Some(told) = told
+                    && filter.outcome(told)? == NetworkAction::StopIteration
+                {
+                    return Ok(());
+                }
+            }
+            if self.received.is_empty() && !self.has_received_end {
+                continue;
+            }
+            let Some(stream) = &mut filter.stream else { continue };
+            let bytes = std::mem::take(&mut self.received);
+            let shown = stream.on_downstream_data(bytes, self.has_received_end);
+            let action = filter.outcome(shown)?;
+            let Some(stream) = &mut filter.stream else {
+                self.received = filter.given_back.take().unwrap_or_default().0;
+                continue;
+            };
+            if action == NetworkAction::StopIteration {
+                self.held_at = Some(at);
+                return Ok(());
+            }
+            self.received = stream.release_downstream_data();
+        }
+        self.is_through = true;
+        self.outgoing.append(std::mem::take(&mut self.received));
+        self.has_outgoing_end |= self.has_received_end;
+        Ok(())
+    }
+}
+
+// === impl NetworkFilter ===
+
+impl NetworkFilter {
+    /// Sorts what a callback left behind. A plugin that died and may be skipped is skipped.
+    fn outcome(&mut self, result: Result<NetworkAction, Failure>) -> Result<NetworkAction, Closed> {
+        let Some(stream) = &mut self.stream else { return Ok(NetworkAction::Continue) };
+        match result {
+            Ok(action) => {
+                let actions = stream.take_actions();
+                if actions.close.is_some() {
+                    return Err(Closed);
+                }
+                // Who stops and goes on in one callback has not stopped.
+                Ok(if actions.continue_request { NetworkAction::Continue } else { action })
+            }
+            Err(failure) => {
+                self.factory.stream_failed(&failure);
+                if !self.factory.fails_open() {
+                    return Err(Closed);
+                }
+                let kept = (stream.release_downstream_data(), stream.release_upstream_data());
+                self.given_back = Some(kept);
+                self.stream = None;
+                Ok(NetworkAction::Continue)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for NetworkChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetworkChain").field("filters", &self.filters.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,279 @@
+//! Moves bytes between a client and what stands behind the network filters.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use wasmplug_host::BodyBuffer;
+use wasmplug_host::abi::PeerType;
+
+use super::{Closed, NetworkChain};
+
+/// Bytes that are read in one go.
+const CHUNK_BYTES: usize = 16 << 10;
+/// Most bytes that are read before they are passed on, and that wait to be written.
+const MAX_WAITING: usize = 256 << 10;
+
+/// One direction's bytes on their way out.
+#[derive(Default)]
+pub(crate) struct Writing {
+    waiting: BodyBuffer,
+    current: Bytes,
+    has_end: bool,
+    is_shut: bool,
+}
+
+/// A connection between a client and what stands behind its filters.
+struct Relay<'a, T> {
+    chain: &'a mut NetworkChain,
+    client: TcpStream,
+    behind: Option<T>,
+    to_client: Writing,
+    to_behind: Writing,
+    has_client_ended: bool,
+    has_behind_ended: bool,
+    /// Who did the last thing that ended a direction.
+    last_end: PeerType,
+}
+
+/// How a step of a relay went.
+enum Progress {
+    Some,
+    None,
+    /// The connection is over.
+    Over(PeerType),
+}
+
+/// Serves a connection to its end: waits until the filters let it through, connects, and moves
+/// bytes both ways until both are done or nothing moves for too long.
+pub(crate) async fn relay<T: AsyncRead + AsyncWrite + Unpin>(
+    mut chain: NetworkChain,
+    client: TcpStream,
+    connect: impl Future<Output = io::Result<T>>,
+    idle_timeout: Duration,
+) {
+    let mut connect = std::pin::pin!(connect);
+    let mut is_connecting = true;
+    let mut idle = std::pin::pin!(tokio::time::sleep(idle_timeout));
+    let mut relay = Relay::new(&mut chain, client);
+    let mut has_started = false;
+    let peer = poll_fn(|cx| {
+        if !std::mem::replace(&mut has_started, true) && relay.chain.start().is_err() {
+            return Poll::Ready(PeerType::Local);
+        }
+        loop {
+            if is_connecting
+                && relay.chain.is_through()
+                && let Poll::Ready(connected) = connect.as_mut().poll(cx)
+            {
+                is_connecting = false;
+                match connected {
+                    Ok(behind) => relay.behind = Some(behind),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "cannot connect to the upstream");
+                        return Poll::Ready(PeerType::Local);
+                    }
+                }
+            }
+            match relay.step(cx) {
+                Ok(Progress::Some) => reset(idle.as_mut(), idle_timeout),
+                Ok(Progress::Over(peer)) => return Poll::Ready(peer),
+                Ok(Progress::None) => break,
+                Err(Closed) => {
+                    // What has passed the filters already is the client's.
+                    let _ = relay.to_client.poll_write(&mut relay.client, cx);
+                    return Poll::Ready(PeerType::Local);
+                }
+            }
+        }
+        relay.chain.shared().register(cx);
+        idle.as_mut().poll(cx).map(|()| PeerType::Local)
+    })
+    .await;
+    drop(relay);
+    chain.close(peer);
+}
+
+fn reset(idle: Pin<&mut Sleep>, timeout: Duration) {
+    if let Some(deadline) = Instant::now().checked_add(timeout) {
+        idle.reset(deadline);
+    }
+}
+
+/// Reads what is there, at most [`MAX_WAITING`] bytes, and whether the peer has ended.
+///
+/// # Errors
+/// The connection broke, with nothing read before.
+pub(crate) fn poll_read_available(
+    io: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(BodyBuffer, bool)>> {
+    let mut bytes = BodyBuffer::default();
+    while bytes.len() < MAX_WAITING {
+        let mut space = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
+        let mut chunk = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut *io).poll_read(cx, &mut chunk) {
+            Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
+                return Poll::Ready(Ok((bytes, true)));
+            }
+            Poll::Ready(Ok(())) => bytes.push(Bytes::copy_from_slice(chunk.filled())),
+            // The error comes again at the next read.
+            Poll::Ready(Err(error)) if bytes.is_empty() => return Poll::Ready(Err(error)),
+            Poll::Pending if bytes.is_empty() => return Poll::Pending,
+            Poll::Ready(Err(_)) | Poll::Pending => break,
+        }
+    }
+    Poll::Ready(Ok((bytes, false)))
+}
+
+// === impl Writing ===
+
+impl Writing {
+    /// Adds bytes, and says whether they are the last ones.
+    pub(crate) fn add(&mut self, bytes: BodyBuffer, end: bool) {
+        self.waiting.append(bytes);
+        self.has_end |= end;
+    }
+
+    /// Whether more may be added.
+    pub(crate) fn has_room(&self) -> bool {
+        self.waiting.len().saturating_add(self.current.len()) < MAX_WAITING
+    }
+
+    /// Whether everything is written, to the end.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_shut
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.current.is_empty()
+    }
+
+    /// Writes what can be written; returns whether anything was.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(crate) fn poll_write(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        let mut has_written = false;
+        loop {
+            if self.current.is_empty() {
+                self.current = std::mem::take(&mut self.waiting).into();
+            }
+            if self.current.is_empty() {
+                break;
+            }
+            match Pin::new(&mut *io).poll_write(cx, &self.current) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    has_written = true;
+                    let _ = self.current.split_to(count.min(self.current.len()));
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(has_written),
+            }
+        }
+        if let Poll::Ready(Err(error)) = Pin::new(&mut *io).poll_flush(cx) {
+            return Err(error);
+        }
+        if self.has_end && !self.is_shut {
+            match Pin::new(&mut *io).poll_shutdown(cx) {
+                Poll::Ready(_) => {
+                    self.is_shut = true;
+                    has_written = true;
+                }
+                Poll::Pending => {}
+            }
+        }
+        Ok(has_written)
+    }
+}
+
+// === impl Relay ===
+
+impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
+    fn new(chain: &'a mut NetworkChain, client: TcpStream) -> Self {
+        Self {
+            chain,
+            client,
+            behind: None,
+            to_client: Writing::default(),
+            to_behind: Writing::default(),
+            has_client_ended: false,
+            has_behind_ended: false,
+            last_end: PeerType::Local,
+        }
+    }
+
+    /// Moves whatever can be moved now.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<Progress, Closed> {
+        self.chain.look_at_actions()?;
+        let mut has_moved = false;
+        if !self.has_client_ended && self.chain.wants_more() {
+            match poll_read_available(&mut self.client, cx) {
+                Poll::Ready(Ok((bytes, end))) => {
+                    has_moved = true;
+                    if end {
+                        (self.has_client_ended, self.last_end) = (true, PeerType::Remote);
+                    }
+                    self.chain.receive(bytes, end)?;
+                }
+                Poll::Ready(Err(_)) => return Ok(Progress::Over(PeerType::Remote)),
+                Poll::Pending => {}
+            }
+        }
+        has_moved |= match self.move_behind(cx)? {
+            Progress::Over(peer) => return Ok(Progress::Over(peer)),
+            Progress::Some => true,
+            Progress::None => false,
+        };
+        match self.to_client.poll_write(&mut self.client, cx) {
+            Ok(has_written) => has_moved |= has_written,
+            Err(_) => return Ok(Progress::Over(PeerType::Remote)),
+        }
+        if self.to_client.is_done() && self.to_behind.is_done() {
+            return Ok(Progress::Over(self.last_end));
+        }
+        Ok(if has_moved { Progress::Some } else { Progress::None })
+    }
+
+    /// The same for what stands behind the filters, as soon as there is something.
+    fn move_behind(&mut self, cx: &mut Context<'_>) -> Result<Progress, Closed> {
+        let Some(behind) = &mut self.behind else { return Ok(Progress::None) };
+        if self.to_behind.has_room() {
+            let (bytes, end) = self.chain.take_outgoing();
+            self.to_behind.add(bytes, end);
+        }
+        let mut has_moved = match self.to_behind.poll_write(behind, cx) {
+            Ok(has_written) => has_written,
+            // Nobody takes what the client sends any more.
+            Err(_) => return Ok(Progress::Over(PeerType::Local)),
+        };
+        if !self.has_behind_ended && self.to_client.has_room() {
+            match poll_read_available(behind, cx) {
+                Poll::Ready(Ok((bytes, end))) => {
+                    has_moved = true;
+                    if end {
+                        (self.has_behind_ended, self.last_end) = (true, PeerType::Local);
+                    }
+                    let bytes = self.chain.send(bytes, end)?;
+                    self.to_client.add(bytes, end);
+                }
+                Poll::Ready(Err(_)) => return Ok(Progress::Over(PeerType::Local)),
+                Poll::Pending => {}
+            }
+        }
+        Ok(if has_moved { Progress::Some } else { Progress::None })
+    }
+}

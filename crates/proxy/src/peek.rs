@@ -1,0 +1,102 @@
+//! Looking at the first bytes of a connection without taking them from whoever reads it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connection whose first bytes can be looked at.
+pub(crate) trait Peek {
+    /// Whether the first bytes are these; they stay to be read.
+    fn begins_with<const N: usize>(&mut self, start: &[u8; N]) -> impl Future<Output = bool>;
+}
+
+/// A connection that gives its first bytes again after somebody has looked at them.
+pub(crate) struct Rewound<T> {
+    start: Vec<u8>,
+    io: T,
+}
+
+// === impl TcpStream ===
+
+impl Peek for TcpStream {
+    async fn begins_with<const N: usize>(&mut self, start: &[u8; N]) -> bool {
+        let mut seen = [0; N];
+        matches!(self.peek(&mut seen).await, Ok(count) if seen.get(..count) == Some(start))
+    }
+}
+
+// === impl Rewound ===
+
+impl<T> Rewound<T> {
+    pub(crate) fn new(io: T) -> Self {
+        Self { start: Vec::new(), io }
+    }
+}
+
+impl<T: AsyncRead + Unpin> Peek for Rewound<T> {
+    async fn begins_with<const N: usize>(&mut self, start: &[u8; N]) -> bool {
+        while self.start.len() < N && start.starts_with(&self.start) {
+            match self.io.read_buf(&mut self.start).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        self.start.starts_with(start)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.start.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, out);
+        }
+        let count = self.start.len().min(out.remaining());
+        for byte in self.start.drain(..count) {
+            out.put_slice(&[byte]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Peek, Rewound};
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn bytes_that_were_looked_at_are_read_again() {
+        for (sent, begins) in [(&b"PRI * HTTP"[..], true), (b"PUT /", false), (b"P", false)] {
+            let mut io = Rewound::new(sent);
+            assert_eq!(io.begins_with(b"PRI").await, begins, "{sent:?}");
+            let mut read = Vec::new();
+            io.read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, sent);
+        }
+    }
+}
