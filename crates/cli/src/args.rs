@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderValue;
 use wasmplug_api::{Workload, WorkloadRole};
-use wasmplug_proxy::UpstreamAddress;
+use wasmplug_proxy::{Route, UpstreamAddress};
 
 /// Run Istio WasmPlugins anywhere.
 #[derive(Debug, Parser)]
@@ -80,7 +80,9 @@ pub(crate) enum ExamplePlugin {
 Examples:
   wasmplug run -f wasmplugin.yaml --upstream 127.0.0.1:3000
   wasmplug run -f plugins/ --upstream localhost:3000 --namespace shop --label app=web
-  wasmplug run -f plugins/ --upstream localhost:3000 --role gateway --listen 0.0.0.0:80")]
+  wasmplug run -f plugins/ --upstream localhost:3000 --role gateway --listen 0.0.0.0:80
+  wasmplug run -f p.yaml --upstream localhost:3000 --cluster api=localhost:4000 --route /api=api
+  wasmplug run -f network.yaml --upstream localhost:5432 --protocol tcp")]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) sources: SourceArguments,
@@ -99,6 +101,17 @@ pub(crate) struct RunArguments {
     /// `outbound|PORT||HOST` finds the one with that host and port.
     #[arg(long = "cluster", value_name = "NAME=HOST:PORT", value_parser = parse_cluster)]
     pub(crate) clusters: Vec<(String, UpstreamAddress)>,
+    /// Host that plugins may call by its address, without a name for it; may be repeated.
+    #[arg(long = "callout-host", value_name = "HOST:PORT")]
+    pub(crate) callout_hosts: Vec<UpstreamAddress>,
+    /// Requests that go to a cluster and not to the upstream, as [HOST]/PREFIX=CLUSTER; may be
+    /// repeated, the first that fits counts. HOST may begin with `*.`.
+    #[arg(long = "route", value_name = "[HOST]/PREFIX=CLUSTER", value_parser = parse_route)]
+    pub(crate) routes: Vec<Route>,
+    /// What clients speak. With `tcp`, bytes go to the upstream as they are, through plugins of
+    /// type NETWORK.
+    #[arg(long, value_enum, default_value_t = Protocol::Http)]
+    pub(crate) protocol: Protocol,
     /// Number of worker threads [default: number of cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
@@ -114,6 +127,15 @@ pub(crate) struct RunArguments {
     pub(crate) plain_http_registries: Vec<String>,
     #[command(flatten)]
     pub(crate) logging: LoggingArguments,
+}
+
+/// What clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1 or HTTP/2 without TLS.
+    Http,
+    /// Any bytes.
+    Tcp,
 }
 
 /// Validate resource files by Istio's rules, without running anything.
@@ -242,9 +264,25 @@ fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
     }
 }
 
+fn parse_route(text: &str) -> Result<Route, String> {
+    let form = || format!("`{text}` is not of the form [HOST]/PREFIX=CLUSTER");
+    let (from, cluster) = text.rsplit_once('=').ok_or_else(form)?;
+    let slash = from.find('/').ok_or_else(form)?;
+    let (host, prefix) = from.split_at(slash);
+    if cluster.is_empty() {
+        return Err(form());
+    }
+    Ok(Route {
+        name: from.to_owned(),
+        host: (!host.is_empty()).then(|| host.to_owned()),
+        prefix: prefix.to_owned(),
+        cluster: cluster.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Arguments, parse_cluster, parse_label};
+    use super::{Arguments, parse_cluster, parse_label, parse_route};
     use clap::CommandFactory;
 
     #[test]
@@ -258,6 +296,16 @@ mod tests {
         assert_eq!((name.as_str(), address.port()), ("auth", 9000));
         assert!(parse_cluster("127.0.0.1:9000").is_err());
         assert!(parse_cluster("auth=9000").is_err());
+    }
+
+    #[test]
+    fn routes_have_a_path_and_a_cluster() {
+        let route = parse_route("a.test/api=b").unwrap();
+        assert_eq!((route.host.as_deref(), &*route.prefix), (Some("a.test"), "/api"));
+        assert_eq!(parse_route("/=b").unwrap().host, None);
+        for text in ["/api", "a.test=b", "/api=", ""] {
+            assert!(parse_route(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::exchange::serve;
 use crate::executor::LocalExecutor;
 use crate::network::{NetworkChain, relay};
 use crate::peek::{Peek, Rewound};
-use crate::worker::{Worker, WorkerChain};
+use crate::worker::Worker;
 
 /// The first bytes of HTTP/2's preface. Source: RFC 9113, section 3.4.
 const HTTP2_START: &[u8; 3] = b"PRI";
@@ -84,36 +84,30 @@ async fn serve_connection(
     let _open = metrics.connection_opened();
     let surroundings = Rc::clone(worker.surroundings());
     let info = Rc::new(ConnectionInfo::new(id, remote, local, surroundings));
-    let chain = worker.chain();
+    let idle = worker.config().limits.tcp_idle_timeout;
+    // A connection keeps its network plugins; those of HTTP are chosen anew for each stream.
+    let Some(network) = network_chain(&worker, &info) else { return };
     match worker.config().listener {
-        ListenerProtocol::Http if chain.network().is_none_or(<[_]>::is_empty) => {
-            if chain.network().is_some() {
-                serve_http(worker, info, stream, stop).await;
-            }
+        ListenerProtocol::Http if network.is_empty() => {
+            drop(network);
+            serve_http(worker, info, stream, stop).await;
         }
         ListenerProtocol::Http => {
-            let Some(network) = network_chain(&worker, &chain, &info) else { return };
             let (inner, outer) = tokio::io::duplex(IN_MEMORY_BYTES);
-            let idle = worker.config().limits.tcp_idle_timeout;
             let relayed = relay(network, stream, std::future::ready(Ok(outer)), idle);
             let served = serve_http(worker, info, Rewound::new(inner), stop);
             tokio::join!(relayed, served);
         }
         ListenerProtocol::Tcp => {
-            let Some(network) = network_chain(&worker, &chain, &info) else { return };
             let shared = Rc::clone(network.shared());
-            let idle = worker.config().limits.tcp_idle_timeout;
             relay(network, stream, connect_upstream(&worker, shared), idle).await;
         }
     }
 }
 
 /// The network filters of a new connection. `None` if it is to be closed at once.
-fn network_chain(
-    worker: &Worker,
-    chain: &WorkerChain,
-    info: &Rc<ConnectionInfo>,
-) -> Option<NetworkChain> {
+fn network_chain(worker: &Worker, info: &Rc<ConnectionInfo>) -> Option<NetworkChain> {
+    let chain = worker.chain();
     let shared = Rc::new(StreamShared::new(Rc::clone(info), Version::HTTP_11));
     NetworkChain::new(chain.network()?, shared, worker.config().limits.buffer_bytes).ok()
 }

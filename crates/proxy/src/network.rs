@@ -85,6 +85,11 @@ impl NetworkChain {
         })
     }
 
+    /// Whether there is no filter at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
     pub(crate) fn shared(&self) -> &Rc<StreamShared> {
         &self.shared
     }

@@ -1,15 +1,19 @@
 //! `wasmplug run`: the data plane on resource files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use wasmplug_api::WorkloadRole;
 use wasmplug_host::Host;
 use wasmplug_module::{ModuleStore, StoreOptions};
-use wasmplug_proxy::{Proxy, ProxyConfig, StartProxyError};
+use wasmplug_proxy::{
+    ListenerProtocol, Node, Proxy, ProxyConfig, StartProxyError, UpstreamAddress,
+};
 
-use crate::args::RunArguments;
+use crate::args::{Protocol, RunArguments, WorkloadArguments};
 use crate::diagnostics::WithHint;
 use crate::environment::Environment;
 use crate::logging::{self, PluginLog};
@@ -102,10 +106,42 @@ fn proxy_config(arguments: &RunArguments, environment: &Environment) -> ProxyCon
     ProxyConfig {
         listen: arguments.listen,
         admin: Some(arguments.admin),
-        clusters: arguments.clusters.iter().cloned().collect(),
+        clusters: clusters(arguments),
+        routes: arguments.routes.clone(),
+        node: node(&arguments.workload),
+        listener: match arguments.protocol {
+            Protocol::Http => ListenerProtocol::Http,
+            Protocol::Tcp => ListenerProtocol::Tcp,
+        },
         workers: arguments.workers.map_or(environment.cores, usize::from),
         server_name: arguments.server_name.clone(),
         ..ProxyConfig::new(arguments.upstream.clone())
+    }
+}
+
+/// A host that may be called is a cluster that has its address for a name.
+fn clusters(arguments: &RunArguments) -> BTreeMap<String, UpstreamAddress> {
+    let hosts = arguments.callout_hosts.iter().map(|host| (host.to_string(), host.clone()));
+    hosts.chain(arguments.clusters.iter().cloned()).collect()
+}
+
+/// This proxy in Istio's words. Source: the metadata of Istio's sidecars.
+fn node(workload: &WorkloadArguments) -> Node {
+    let labels: serde_json::Map<String, serde_json::Value> =
+        workload.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    let (kind, listener_direction) = match workload.role {
+        WorkloadRole::SidecarInbound => ("sidecar", 1),
+        WorkloadRole::SidecarOutbound => ("sidecar", 2),
+        WorkloadRole::Gateway => ("router", 2),
+    };
+    let app = workload.labels.iter().find(|(key, _)| key == "app");
+    let app = app.map_or("wasmplug", |(_, value)| value);
+    let namespace = &workload.namespace;
+    Node {
+        id: format!("{kind}~127.0.0.1~{app}.{namespace}~{namespace}.svc.cluster.local"),
+        cluster: format!("{app}.{namespace}"),
+        metadata: serde_json::json!({ "NAMESPACE": namespace, "LABELS": labels }),
+        listener_direction,
     }
 }
 

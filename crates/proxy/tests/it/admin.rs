@@ -90,6 +90,7 @@ fn the_chain_and_what_was_rejected_are_dumped() {
         dump,
         json!({
             "version": 1,
+            "network": [],
             "chain": [
                 {
                     "filter": "wasm",
