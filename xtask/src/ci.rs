@@ -15,6 +15,8 @@ use crate::repository::Repository;
 
 /// How long tests wait for programs that they start, see the testkit; in seconds.
 const PATIENCE_VARIABLE: &str = "WASMPLUG_TEST_PATIENCE";
+/// What is off by default and must hold all the same.
+const FEATURES: &str = "--features=wasmplug-host/tower";
 /// Busy machines start an Envoy in many seconds. It only decides how fast a broken test fails.
 const CI_PATIENCE_SECONDS: &str = "120";
 
@@ -70,20 +72,23 @@ fn steps(repository: &Repository) -> Vec<Step> {
     };
     let quick = |name, arguments: &[&str]| Step { name, command: cargo(arguments), is_slow: false };
     let slow = |name, arguments: &[&str]| Step { name, command: cargo(arguments), is_slow: true };
-    let mut docs = slow("docs", &["doc", "--workspace", "--no-deps"]);
+    let mut docs = slow("docs", &["doc", "--workspace", FEATURES, "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
     let mut tests = quick("tests", test_arguments(process::find("cargo-nextest").is_some()));
     tests.command.env(PATIENCE_VARIABLE, CI_PATIENCE_SECONDS);
     vec![
         quick("fmt", &["fmt", "--all", "--check"]),
-        quick("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        quick(
+            "clippy",
+            &["clippy", "--workspace", "--all-targets", FEATURES, "--", "-D", "warnings"],
+        ),
         quick("tidy", &["xtask", "tidy"]),
         quick("deps", &["xtask", "deps"]),
         quick("tools", &["xtask", "tools"]),
         slow("plugins", &["xtask", "plugins", "--check"]),
         quick("build", &["build", "--package", "wasmplug"]),
         tests,
-        quick("doctests", &["test", "--workspace", "--doc", "--no-fail-fast"]),
+        quick("doctests", &["test", "--workspace", FEATURES, "--doc", "--no-fail-fast"]),
         docs,
         slow(
             "quickstart",
@@ -96,11 +101,20 @@ fn steps(repository: &Repository) -> Vec<Step> {
 /// Shows the output of tests that pass, too: it says which of them were skipped, and why.
 fn test_arguments(has_nextest: bool) -> &'static [&'static str] {
     if has_nextest {
-        &["nextest", "run", "--workspace", "--no-fail-fast", "--success-output", "immediate"]
+        &[
+            "nextest",
+            "run",
+            "--workspace",
+            FEATURES,
+            "--no-fail-fast",
+            "--success-output",
+            "immediate",
+        ]
     } else {
         &[
             "test",
             "--workspace",
+            FEATURES,
             "--lib",
             "--bins",
             "--tests",

@@ -6,6 +6,7 @@
 //!
 //! Source: Envoy's header map; `docs/compatibility.md` lists where this one differs.
 
+mod convert;
 mod inline;
 
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -30,6 +30,7 @@
 pub mod abi;
 
 mod body;
+mod buffered;
 mod callbacks;
 mod callout;
 mod clock;
@@ -58,7 +59,11 @@ mod vm;
 mod vm_id;
 mod vm_state;
 
+#[cfg(feature = "tower")]
+pub mod tower;
+
 pub use self::body::BodyBuffer;
+pub use self::buffered::{BufferedStream, Message, Outcome};
 pub use self::callout::{GrpcCall, GrpcStatus, GrpcTarget, HttpCall, HttpCallResponse};
 pub use self::clock::{Clock, SystemClock};
 pub use self::compiled_module::CompiledModule;

@@ -17,17 +17,22 @@ use crate::vm::VmHandle;
 /// What a stream context may see or change beyond its own header maps and bodies.
 ///
 /// Implemented by the embedder. Called from inside a callback, on the worker thread: it must not
-/// block and must not call back into the stream.
+/// block and must not call back into the stream. Only what an embedder has to offer needs to be
+/// implemented; one that streams must implement [`StreamHost::wake`].
 pub trait StreamHost {
     /// The attribute at this path, for instance `["source", "address"]`.
     ///
     /// Paths that begin with `plugin_` or that only need the headers at hand never get here.
-    fn property(&self, path: &[&[u8]]) -> Option<PropertyValue>;
+    fn property(&self, _path: &[&[u8]]) -> Option<PropertyValue> {
+        None
+    }
     /// Stores a value that every filter of the stream can read under this name.
     ///
     /// # Errors
     /// [`Status::BadArgument`] if it may not be written.
-    fn set_property(&self, name: &[u8], value: &[u8], span: LifeSpan) -> Result<(), Status>;
+    fn set_property(&self, _name: &[u8], _value: &[u8], _span: LifeSpan) -> Result<(), Status> {
+        Err(Status::NotFound)
+    }
     /// Sets a value that the proxy itself looks at, such as `envoy.tcp_proxy.cluster`.
     ///
     /// # Errors
@@ -38,10 +43,10 @@ pub trait StreamHost {
     }
     /// The plugin changed request headers, or asks for it: a route that was chosen by them no
     /// longer counts. `headers` are those of now, if the plugin sees them.
-    fn clear_route_cache(&self, headers: Option<&Fields>);
+    fn clear_route_cache(&self, _headers: Option<&Fields>) {}
     /// Something happened outside the stream's own callbacks: [`HttpStream::take_actions`] has
     /// work, or the VM died.
-    fn wake(&self);
+    fn wake(&self) {}
 }
 
 /// How long a value lives that a plugin stores. Source: Envoy's filter state.
@@ -93,6 +98,33 @@ pub struct LogFields {
 pub struct HttpStream {
     vm: VmHandle,
     id: u32,
+}
+
+// === impl LocalReply ===
+
+impl LocalReply {
+    /// The reply as a response. Headers that are not valid, or frame the message, are left out.
+    pub fn into_response(self) -> http::Response<Bytes> {
+        use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+        let mut response = http::Response::new(self.body);
+        if let Ok(status) = http::StatusCode::from_u16(self.status) {
+            *response.status_mut() = status;
+        }
+        for (name, value) in &self.headers {
+            let name = http::HeaderName::from_bytes(name);
+            let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value)) else {
+                continue;
+            };
+            if ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        if !response.body().is_empty() && !response.headers().contains_key(CONTENT_TYPE) {
+            let text = http::HeaderValue::from_static("text/plain");
+            response.headers_mut().insert(CONTENT_TYPE, text);
+        }
+        response
+    }
 }
 
 // === impl HttpStream ===
