@@ -200,7 +200,11 @@ fn an_allocator_is_required() {
 fn a_memory_is_required_and_may_be_imported() {
     assert_eq!(load(&assemble("no memory")), "the module has no memory");
     assert_eq!(load(&assemble("")), "loads as 0.2.1");
-    let importing = module(r#"(import "env" "m" (memory 1)) (import "env" "t" (table 1 funcref))"#);
+    let importing = r#"(module
+        (import "env" "m" (memory 1))
+        (import "env" "t" (table 1 funcref))
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "malloc") (param i32) (result i32) (i32.const 8)))"#;
     assert_eq!(load(importing.as_bytes()), "loads as 0.2.1");
 }
 
