@@ -5,6 +5,7 @@ use expect_test::expect;
 use crate::harness::{check, check_with, patient};
 use wasmplug_host::Limits;
 
+// Checks: BD-05, BD-06, BD-07, BD-08
 #[test]
 fn ranges_are_clamped_to_what_is_there() {
     check(
@@ -53,6 +54,7 @@ fn ranges_cross_the_chunks_of_a_held_body() {
     );
 }
 
+// Checks: BD-09, BD-11, BD-13
 #[test]
 fn a_start_of_zero_prepends_cuts_or_replaces() {
     check(
@@ -85,6 +87,7 @@ fn a_start_of_zero_prepends_cuts_or_replaces() {
     );
 }
 
+// Checks: BD-10
 #[test]
 fn a_start_at_the_end_or_beyond_appends() {
     check(
@@ -106,6 +109,7 @@ fn a_start_at_the_end_or_beyond_appends() {
     );
 }
 
+// Checks: BD-12
 #[test]
 fn a_body_can_be_cleared_and_refilled() {
     check(
@@ -126,6 +130,7 @@ fn a_body_can_be_cleared_and_refilled() {
     );
 }
 
+// Checks: BD-14
 #[test]
 fn a_start_inside_the_data_is_a_bad_argument() {
     check(
@@ -156,6 +161,7 @@ fn a_body_that_was_only_read_is_not_modified() {
     );
 }
 
+// Checks: BD-16, BD-17
 #[test]
 fn bodies_are_empty_and_fixed_outside_their_callbacks() {
     check(
@@ -230,6 +236,7 @@ fn a_held_body_can_be_changed_through_the_effective_context() {
     );
 }
 
+// Checks: BD-19
 #[test]
 fn every_buffer_has_a_length_and_no_flags() {
     check(
@@ -264,6 +271,7 @@ fn every_buffer_has_a_length_and_no_flags() {
     );
 }
 
+// Checks: BD-15
 #[test]
 fn only_bodies_can_be_written() {
     check(
@@ -290,6 +298,7 @@ fn only_bodies_can_be_written() {
     );
 }
 
+// Checks: BD-18
 #[test]
 fn buffers_without_a_number_are_bad_arguments() {
     check(

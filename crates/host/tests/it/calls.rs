@@ -7,6 +7,7 @@ use crate::harness::{check, outcome, pairs, patient};
 /// What a call must have.
 const REQUEST: [(&str, &str); 3] = [(":method", "GET"), (":path", "/"), (":authority", "a")];
 
+// Checks: TM-03
 #[test]
 fn a_timer_belongs_to_the_plugin_whoever_sets_it() {
     check(
@@ -52,6 +53,7 @@ fn the_time_is_that_of_the_clock() {
     );
 }
 
+// Checks: LG-02, LG-03
 #[test]
 fn log_levels_are_those_of_the_sink() {
     check(
@@ -115,6 +117,7 @@ fn calls_are_numbered_and_passed_on() {
     );
 }
 
+// Checks: HC-05, HC-07, HC-10
 #[test]
 fn refused_calls_have_the_token_zero_and_use_none_up() {
     let headers = pairs(&REQUEST);
@@ -143,6 +146,7 @@ fn refused_calls_have_the_token_zero_and_use_none_up() {
     );
 }
 
+// Checks: HC-06, HC-22
 #[test]
 fn method_path_and_authority_or_host_are_required() {
     for missing in 0..REQUEST.len() {
@@ -187,6 +191,7 @@ fn call_pointers_outside_the_memory_are_invalid_and_nothing_is_called() {
     );
 }
 
+// Checks: HC-11, HC-20
 #[test]
 fn a_failed_call_has_no_headers_and_a_status_until_the_next() {
     check(
@@ -278,4 +283,22 @@ fn grpc_pointers_outside_the_memory_are_invalid() {
             1: grpc_send 6 bad 1 1 -> INVALID_MEMORY_ACCESS
         "#]],
     );
+}
+
+// Checks: LG-04
+#[test]
+fn lines_of_any_content_and_length_are_taken() {
+    let guest = "on tick:
+           (drop (memory.grow #20))
+           (memory.fill #0x20000 #97 #0x100000)
+           (is log #2 #0x20000 #0x100000)
+           (is log #2 'a\\00b')
+           (is log #2 'a\\0ab\\0a')
+           (is log #2 '')";
+    let outcome = outcome(patient(), guest, "> tick");
+    assert_eq!(outcome.matches("-> OK").count(), 4, "{}", &outcome[outcome.len() - 200..]);
+    // How much of a long line is kept is the sink's and the limits' business.
+    assert!(outcome.contains(&"a".repeat(0x8000)), "the megabyte has no beginning");
+    assert!(outcome.contains("1: a\0b\n"), "the NUL is lost");
+    assert!(outcome.contains("1: a\\nb\\n\n"), "the line break is lost");
 }

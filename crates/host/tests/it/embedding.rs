@@ -13,7 +13,7 @@ use crate::harness::{Transcript, assemble, host, start};
 
 /// Counts how often it is woken.
 #[derive(Default)]
-struct Sleeper(Cell<u32>);
+pub(crate) struct Sleeper(Cell<u32>);
 
 impl StreamHost for Sleeper {
     fn property(&self, _path: &[&[u8]]) -> Option<PropertyValue> {

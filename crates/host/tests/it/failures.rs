@@ -58,6 +58,7 @@ fn a_trap_at_the_end_of_a_stream_is_reported_and_ends_the_vm() {
     }
 }
 
+// Checks: TR-19
 #[test]
 fn reasons_are_those_of_the_engine() {
     for (code, reason) in [
@@ -83,6 +84,7 @@ fn reasons_are_those_of_the_engine() {
     }
 }
 
+// Checks: TR-17
 #[test]
 fn the_stack_of_the_guest_is_kept_with_names_and_not_endless() {
     let host = host(&Transcript::default());
@@ -105,6 +107,7 @@ fn the_stack_of_the_guest_is_kept_with_names_and_not_endless() {
     assert_eq!(deep.backtrace.lines().count(), 20);
 }
 
+// Checks: TR-16
 #[test]
 fn nothing_runs_in_a_dead_vm_and_held_messages_can_be_taken_out() {
     check(
@@ -172,6 +175,7 @@ fn every_stream_of_a_dead_vm_is_woken() {
     );
 }
 
+// Checks: TR-10, TR-11
 #[test]
 fn plugins_of_one_vm_die_together_and_those_of_others_do_not() {
     check(
@@ -199,6 +203,7 @@ fn plugins_of_one_vm_die_together_and_those_of_others_do_not() {
     );
 }
 
+// Checks: LD-24
 #[test]
 fn an_allocator_that_gives_nothing_usable_fails_the_hostcall_alone() {
     for (pointer, what) in [("#0", "null"), ("#0x3fffe", "the end"), ("#-1", "beyond")] {
@@ -224,6 +229,7 @@ fn an_allocator_that_gives_nothing_usable_fails_the_hostcall_alone() {
     }
 }
 
+// Checks: TR-20
 #[test]
 fn an_allocator_that_traps_ends_the_vm_once() {
     check(
@@ -244,6 +250,7 @@ fn an_allocator_that_traps_ends_the_vm_once() {
     );
 }
 
+// Checks: LD-22
 #[test]
 fn an_allocator_may_log_and_grow_the_memory() {
     check(
@@ -265,6 +272,7 @@ fn an_allocator_may_log_and_grow_the_memory() {
     );
 }
 
+// Checks: LD-23
 #[test]
 fn an_allocator_may_make_no_other_hostcall() {
     check(
@@ -301,6 +309,7 @@ fn what_the_allocator_may_not_call_is_free_again_after_it() {
     );
 }
 
+// Checks: SE-05
 #[test]
 fn hostile_lists_of_pairs_are_empty_lists() {
     let lists = [

@@ -4,6 +4,7 @@ use expect_test::expect;
 
 use crate::harness::check;
 
+// Checks: BD-27
 #[test]
 fn values_of_headers_callbacks_become_actions() {
     check(
@@ -42,6 +43,7 @@ fn values_of_headers_callbacks_become_actions() {
     );
 }
 
+// Checks: BD-26
 #[test]
 fn values_of_body_callbacks_become_actions() {
     check(
@@ -137,6 +139,7 @@ fn the_end_of_the_stream_is_announced() {
     );
 }
 
+// Checks: BD-20
 #[test]
 fn a_buffered_body_is_shown_whole_each_time() {
     check(
@@ -229,6 +232,7 @@ fn the_oldest_abi_continues_without_arguments() {
     );
 }
 
+// Checks: BD-38
 #[test]
 fn streams_of_connections_have_no_effect_and_others_do_not_exist() {
     check(
@@ -298,6 +302,58 @@ fn another_stream_that_is_given_something_to_do_is_woken_once() {
             > actions
             + continue request
             > actions
+        "#]],
+    );
+}
+
+// Checks: BD-32
+#[test]
+fn a_body_callback_changes_headers_that_wait_for_it() {
+    check(
+        "on request_headers:
+           (return #1)
+         on request_body:
+           (if (i32.eqz (local.get $end)) (then (return #1)))
+           (is replace_header_map_value #request_headers ':path' '/by-body')",
+        expect![[r#"
+            > stop-iteration
+            > request :path=/
+            = StopIteration
+            > body one
+            = StopIterationAndBuffer
+            > body! two
+            * s clear route cache
+            2: replace_header_map_value request_headers :path /by-body -> OK
+            = Continue
+            = body "onetwo"
+            > release request
+            = headers :path=/by-body
+        "#]],
+    );
+}
+
+// Checks: BD-33
+#[test]
+fn headers_without_a_body_wait_to_be_continued() {
+    check(
+        "on request_headers:
+           (return #1)
+         on tick:
+           (is set_effective_context #2)
+           (is continue_stream #request)",
+        expect![[r#"
+            > stop-iteration
+            > request! :path=/
+            = StopIteration
+            > actions
+            > tick
+            1: set_effective_context 2 -> OK
+            1: continue_stream request -> OK
+            * s wake
+            > actions
+            + continue request
+            > release request
+            = headers :path=/
         "#]],
     );
 }

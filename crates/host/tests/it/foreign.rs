@@ -4,6 +4,7 @@ use expect_test::expect;
 
 use crate::harness::check;
 
+// Checks: FF-01
 #[test]
 fn an_unknown_function_is_not_found_and_touches_nothing() {
     check(
@@ -37,6 +38,7 @@ fn the_route_cache_is_cleared_for_a_stream_alone() {
     );
 }
 
+// Checks: FF-02
 #[test]
 fn what_was_compressed_can_be_uncompressed() {
     check(
@@ -55,6 +57,7 @@ fn what_was_compressed_can_be_uncompressed() {
     );
 }
 
+// Checks: FF-03
 #[test]
 fn what_is_no_zlib_stream_is_refused() {
     check(
@@ -81,6 +84,7 @@ fn zeros(end: &[u8]) -> String {
     stream.iter().fold(String::new(), |text, byte| format!("{text}\\{byte:02x}"))
 }
 
+// Checks: LM-07
 #[test]
 fn what_functions_take_and_give_is_bounded() {
     let guest = "on tick:
@@ -105,6 +109,7 @@ fn what_functions_take_and_give_is_bounded() {
     );
 }
 
+// Checks: FF-10
 #[test]
 fn who_does_not_want_the_result_passes_null() {
     check(

@@ -23,6 +23,7 @@ fn probe_in(callbacks: &[&str], session: expect_test::Expect) {
     check(&(callbacks.collect::<String>() + PROBE), session);
 }
 
+// Checks: HD-37, HD-41
 #[test]
 fn request_callbacks_see_their_own_map_alone() {
     probe_in(
@@ -66,6 +67,7 @@ fn request_callbacks_see_their_own_map_alone() {
     );
 }
 
+// Checks: HD-36
 #[test]
 fn response_callbacks_see_their_own_map_alone() {
     probe_in(
@@ -111,6 +113,7 @@ fn response_callbacks_see_their_own_map_alone() {
     );
 }
 
+// Checks: HD-39, HD-40
 #[test]
 fn log_reads_what_is_left_and_writes_nothing() {
     probe_in(
@@ -182,6 +185,7 @@ fn done_and_delete_see_no_map() {
     );
 }
 
+// Checks: HD-39, HD-41
 #[test]
 fn unavailable_maps_have_no_pairs_and_no_size() {
     check(
@@ -215,6 +219,7 @@ fn unavailable_maps_have_no_pairs_and_no_size() {
     );
 }
 
+// Checks: HD-43
 #[test]
 fn maps_of_calls_and_grpc_are_not_those_of_a_stream() {
     check(
@@ -262,6 +267,7 @@ fn plugin_callbacks_see_no_map_of_a_stream() {
     );
 }
 
+// Checks: HD-38, BD-31
 #[test]
 fn held_headers_stay_open_to_later_callbacks_and_to_other_contexts() {
     check(
@@ -297,6 +303,7 @@ fn held_headers_stay_open_to_later_callbacks_and_to_other_contexts() {
     );
 }
 
+// Checks: SE-02
 #[test]
 fn the_effective_context_must_exist_and_ends_with_the_callback() {
     check(
@@ -381,6 +388,7 @@ fn continue_hides_the_request_for_the_rest_of_the_callback() {
     );
 }
 
+// Checks: HD-50
 #[test]
 fn trailers_are_created_at_the_end_of_a_body() {
     check(
@@ -451,6 +459,7 @@ fn reading_a_value_or_the_pairs_creates_no_trailers() {
     );
 }
 
+// Checks: HC-01, HC-03, HC-04
 #[test]
 fn a_call_answer_can_be_read_while_its_callback_runs() {
     check(
@@ -489,6 +498,33 @@ fn a_call_answer_can_be_read_while_its_callback_runs() {
             1: get_buffer_bytes call_body 0 all -> NOT_FOUND
             1: get_buffer_status call_body 0x800 -> NOT_FOUND
             1: set_buffer_bytes call_body 0 0 x -> NOT_FOUND
+        "#]],
+    );
+}
+
+// Checks: HD-36, HD-37
+#[test]
+fn headers_that_went_on_have_no_pairs() {
+    check(
+        "on request_headers:
+           (got get_header_map_pairs #request_headers @out)
+         on request_body:
+           (got get_header_map_pairs #request_headers @out)
+         on response_headers:
+           (got get_header_map_pairs #request_headers @out)",
+        expect![[r#"
+            > request a=1
+            2: get_header_map_pairs request_headers -> OK "\01\00\00\00\01\00\00\00\01\00\00\00a\001\00"
+            = Continue
+            = headers a=1
+            > body x
+            2: get_header_map_pairs request_headers -> OK empty
+            = Continue
+            = body "x"
+            > response b=1
+            2: get_header_map_pairs request_headers -> OK empty
+            = Continue
+            = headers b=1
         "#]],
     );
 }

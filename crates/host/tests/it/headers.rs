@@ -4,6 +4,7 @@ use expect_test::expect;
 
 use crate::harness::{check, outcome, pairs, patient};
 
+// Checks: HD-04, HD-07
 #[test]
 fn a_lookup_gives_the_first_value_whatever_the_case() {
     check(
@@ -20,6 +21,7 @@ fn a_lookup_gives_the_first_value_whatever_the_case() {
     );
 }
 
+// Checks: HD-05, HD-46
 #[test]
 fn an_absent_name_is_not_found_and_touches_nothing() {
     check(
@@ -38,6 +40,7 @@ fn an_absent_name_is_not_found_and_touches_nothing() {
     );
 }
 
+// Checks: HD-06
 #[test]
 fn an_absent_name_is_an_empty_value_in_the_oldest_abi() {
     check(
@@ -57,6 +60,7 @@ fn an_absent_name_is_an_empty_value_in_the_oldest_abi() {
     );
 }
 
+// Checks: HD-02, HD-03
 #[test]
 fn pseudo_headers_are_entries_and_host_is_an_alias_of_the_authority() {
     check(
@@ -95,6 +99,7 @@ fn pseudo_headers_are_entries_and_host_is_an_alias_of_the_authority() {
     );
 }
 
+// Checks: HD-01, HD-08, HD-09
 #[test]
 fn pairs_come_in_order_with_duplicates_and_lengths_before_the_text() {
     check(
@@ -134,6 +139,7 @@ fn an_empty_map_has_no_pairs_and_allocates_nothing() {
     );
 }
 
+// Checks: HD-10
 #[test]
 fn the_size_is_the_sum_of_lengths_and_not_a_count() {
     check(
@@ -152,6 +158,7 @@ fn the_size_is_the_sum_of_lengths_and_not_a_count() {
     );
 }
 
+// Checks: HD-11, HD-12, HD-13
 #[test]
 fn added_names_stand_apart_unless_they_hold_a_single_value() {
     check(
@@ -236,6 +243,7 @@ fn what_is_added_in_a_loop_is_bounded() {
     );
 }
 
+// Checks: HD-14, HD-15, HD-16
 #[test]
 fn replaced_names_leave_one_entry_at_the_end() {
     check(
@@ -257,6 +265,7 @@ fn replaced_names_leave_one_entry_at_the_end() {
     );
 }
 
+// Checks: HD-17, HD-18
 #[test]
 fn removed_names_are_gone_and_absent_ones_no_error() {
     check(
@@ -281,6 +290,7 @@ fn removed_names_are_gone_and_absent_ones_no_error() {
     );
 }
 
+// Checks: HD-28, HD-31
 #[test]
 fn set_pairs_replaces_the_whole_map() {
     check(
@@ -303,6 +313,7 @@ fn set_pairs_replaces_the_whole_map() {
     );
 }
 
+// Checks: HD-29
 #[test]
 fn pairs_that_cannot_be_read_clear_the_map() {
     check(
@@ -338,6 +349,7 @@ fn pairs_that_cannot_be_read_clear_the_map() {
     );
 }
 
+// Checks: HD-30
 #[test]
 fn a_list_of_1024_pairs_is_read_and_one_more_is_not() {
     for (count, left) in [(1024, 1024), (1025, 0)] {
@@ -353,6 +365,7 @@ fn a_list_of_1024_pairs_is_read_and_one_more_is_not() {
     }
 }
 
+// Checks: HD-24, HD-25
 #[test]
 fn invalid_names_and_values_are_refused_at_once_and_change_nothing() {
     check(
@@ -378,6 +391,7 @@ fn invalid_names_and_values_are_refused_at_once_and_change_nothing() {
     );
 }
 
+// Checks: HD-52
 #[test]
 fn bytes_above_ascii_pass_unchanged() {
     check(
@@ -429,6 +443,7 @@ fn only_changes_of_request_headers_clear_the_route_cache() {
     );
 }
 
+// Checks: HD-42
 #[test]
 fn maps_without_a_number_are_bad_arguments() {
     check(
@@ -455,6 +470,7 @@ fn maps_without_a_number_are_bad_arguments() {
     );
 }
 
+// Checks: HD-44, HD-45
 #[test]
 fn pointers_outside_the_memory_are_invalid_and_change_nothing() {
     check(
@@ -510,6 +526,7 @@ fn a_range_that_ends_with_the_memory_is_valid() {
     );
 }
 
+// Checks: SE-04
 #[test]
 fn results_may_be_written_over_the_arguments() {
     check(
@@ -527,4 +544,31 @@ fn results_may_be_written_over_the_arguments() {
             = headers :path=/ x-a=12345
         "#]],
     );
+}
+
+// Checks: HD-51
+#[test]
+fn a_list_of_a_megabyte_is_read_and_one_byte_more_is_not() {
+    // Count, two lengths, a name of one byte, and a NUL behind name and value.
+    const LARGEST: usize = (1 << 20) - 15;
+    for (value, size) in [(LARGEST, LARGEST + 1), (LARGEST + 1, 0)] {
+        let guest = format!(
+            "on request_headers:
+               (drop (memory.grow #20))
+               (memory.fill #0x20000 #97 #0x110000)
+               (i32.store #0x20000 #1)
+               (i32.store #0x20004 #1)
+               (i32.store #0x20008 (i32.const {value}))
+               (i32.store8 #0x2000d #0)
+               (i32.store8 (i32.const {end}) #0)
+               (is set_header_map_pairs #request_headers #0x20000 (i32.const {len}))
+               (num get_header_map_size #request_headers @num)",
+            end = 0x2000e + value,
+            len = value + 15,
+        );
+        let outcome = outcome(patient(), &guest, "> request b=1");
+        let expected = format!("get_header_map_size request_headers -> OK {size}\n");
+        assert!(outcome.contains(&expected), "{value}: {}", &outcome[..300]);
+        assert!(!outcome.contains("b=1\n= "), "{value}");
+    }
 }

@@ -63,6 +63,7 @@ fn guest(seed: u64) -> String {
     guest
 }
 
+// Checks: SE-03
 #[test]
 fn no_arguments_of_a_hostcall_end_the_vm_or_the_process() {
     let script = "> tick\n> request :path=/ a=1\n> body! text\n> log a=1\n> finish\n> tick";

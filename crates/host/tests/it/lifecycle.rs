@@ -22,6 +22,7 @@ const STORY: &str = "
       (call $say 'delete')
     ";
 
+// Checks: LD-15, LD-16
 #[test]
 fn initialize_is_followed_by_main_whose_result_is_ignored() {
     check(
@@ -41,6 +42,7 @@ fn initialize_is_followed_by_main_whose_result_is_ignored() {
     );
 }
 
+// Checks: LD-17
 #[test]
 fn initialize_is_followed_by_main_void_where_there_is_no_main() {
     check(
@@ -58,6 +60,7 @@ fn initialize_is_followed_by_main_void_where_there_is_no_main() {
     );
 }
 
+// Checks: LD-18
 #[test]
 fn start_runs_where_there_is_no_initialize() {
     check(
@@ -88,6 +91,7 @@ fn the_start_section_runs_first_and_can_log() {
     );
 }
 
+// Checks: LD-21
 #[test]
 fn start_code_may_log_and_use_wasi() {
     check(
@@ -108,6 +112,7 @@ fn start_code_may_log_and_use_wasi() {
     );
 }
 
+// Checks: LD-20
 #[test]
 fn start_code_may_not_make_other_hostcalls() {
     check(
@@ -152,6 +157,7 @@ fn a_trap_in_initialize_ends_the_start() {
     );
 }
 
+// Checks: LC-01
 #[test]
 fn a_plugin_is_created_started_and_configured() {
     check(
@@ -165,6 +171,7 @@ fn a_plugin_is_created_started_and_configured() {
     );
 }
 
+// Checks: LC-02
 #[test]
 fn a_plugin_without_configuration_is_configured_with_nothing() {
     check(
@@ -184,6 +191,7 @@ fn a_plugin_without_configuration_is_configured_with_nothing() {
     );
 }
 
+// Checks: LC-30
 #[test]
 fn what_no_host_calls_is_not_called() {
     check(
@@ -200,6 +208,7 @@ fn what_no_host_calls_is_not_called() {
     );
 }
 
+// Checks: LC-03, LC-05
 #[test]
 fn the_plugin_configuration_is_shown_while_configuring_alone() {
     check(
@@ -232,6 +241,7 @@ fn the_plugin_configuration_is_shown_while_configuring_alone() {
     );
 }
 
+// Checks: LC-06
 #[test]
 fn the_vm_configuration_is_shown_in_every_callback() {
     check(
@@ -256,6 +266,7 @@ fn the_vm_configuration_is_shown_in_every_callback() {
     );
 }
 
+// Checks: LD-01, LC-07
 #[test]
 fn the_oldest_abi_reads_its_configuration_with_one_hostcall() {
     check(
@@ -280,6 +291,7 @@ fn the_oldest_abi_reads_its_configuration_with_one_hostcall() {
     );
 }
 
+// Checks: LC-08
 #[test]
 fn a_plugin_that_refuses_to_start_is_not_configured() {
     check(
@@ -311,6 +323,7 @@ fn a_plugin_that_refuses_its_configuration_leaves_the_vm_to_others() {
     );
 }
 
+// Checks: LC-10
 #[test]
 fn a_trap_while_configuring_says_where() {
     check(
@@ -326,6 +339,7 @@ fn a_trap_while_configuring_says_where() {
     );
 }
 
+// Checks: LC-12
 #[test]
 fn plugins_of_one_vm_have_their_own_contexts_and_one_memory() {
     check(
@@ -357,6 +371,7 @@ fn plugins_of_one_vm_have_their_own_contexts_and_one_memory() {
     );
 }
 
+// Checks: LC-18, LC-19
 #[test]
 fn a_stream_is_created_with_its_first_callback_and_ends_with_log_done_delete() {
     check(
@@ -430,6 +445,7 @@ fn a_dropped_stream_is_forgotten_without_a_word() {
     );
 }
 
+// Checks: LC-18, LC-21
 #[test]
 fn streams_are_deleted_whatever_done_returns_and_ids_are_not_used_again() {
     check(
@@ -497,6 +513,7 @@ fn a_plugin_that_is_not_done_is_deleted_after_it_says_so() {
     );
 }
 
+// Checks: LC-24
 #[test]
 fn done_out_of_turn_is_not_found() {
     check(
@@ -511,6 +528,23 @@ fn done_out_of_turn_is_not_found() {
             2: done -> NOT_FOUND
             = Continue
             = headers a=1
+        "#]],
+    );
+}
+
+// Checks: LD-19
+#[test]
+fn a_start_section_alone_prepares_the_module() {
+    check(
+        "module:
+           (global $prepared (mut i32) #0)
+           (func $section (global.set $prepared #7))
+           (start $section)
+         on vm_start:
+           (call $number 'prepared' (global.get $prepared))",
+        expect![[r#"
+            > start
+            1: prepared 7
         "#]],
     );
 }

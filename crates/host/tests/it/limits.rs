@@ -44,6 +44,7 @@ fn endless_recursion_and_hostcalls_hit_the_deadline_too() {
     }
 }
 
+// Checks: LM-05
 #[test]
 fn an_endless_loop_at_the_start_refuses_the_plugin() {
     for callback in ["_initialize", "_start", "context_create", "vm_start", "configure"] {
@@ -76,6 +77,7 @@ fn an_endless_allocator_hits_the_deadline_of_its_callback() {
     );
 }
 
+// Checks: LM-01
 #[test]
 fn memory_beyond_the_cap_is_refused_to_the_guest_which_lives_on() {
     check_with(

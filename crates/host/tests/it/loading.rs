@@ -18,6 +18,7 @@ fn loads(text: &str, expected: Expect) {
     expected.assert_eq(&(load(text.as_bytes()) + "\n"));
 }
 
+// Checks: LD-03
 #[test]
 fn every_released_version_loads() {
     for (abi, version) in [("0_1_0", "0.1.0"), ("0_2_0", "0.2.0"), ("0_2_1", "0.2.1")] {
@@ -25,6 +26,7 @@ fn every_released_version_loads() {
     }
 }
 
+// Checks: LD-07
 #[test]
 fn the_first_known_marker_counts() {
     let markers = r#"(func (export "proxy_abi_version_0_3_0"))
@@ -37,6 +39,7 @@ fn the_first_known_marker_counts() {
     );
 }
 
+// Checks: LD-05
 #[test]
 fn an_unknown_marker_is_named() {
     loads(
@@ -48,6 +51,7 @@ fn an_unknown_marker_is_named() {
     );
 }
 
+// Checks: LD-04, LD-06
 #[test]
 fn a_module_without_a_marker_function_is_refused() {
     loads(
@@ -66,6 +70,7 @@ fn a_module_without_a_marker_function_is_refused() {
     );
 }
 
+// Checks: LD-08
 #[test]
 fn bytes_that_are_no_module_are_refused() {
     let whole = assemble("");
@@ -75,6 +80,7 @@ fn bytes_that_are_no_module_are_refused() {
     }
 }
 
+// Checks: LD-09
 #[test]
 fn unknown_imports_are_named_all_at_once_and_once_each() {
     loads(
@@ -114,6 +120,7 @@ fn the_same_import_twice_is_fine() {
     );
 }
 
+// Checks: LD-10
 #[test]
 fn an_import_of_another_type_shows_both() {
     loads(
@@ -130,6 +137,7 @@ fn an_import_of_another_type_shows_both() {
     );
 }
 
+// Checks: LD-11
 #[test]
 fn a_callback_of_another_type_shows_what_is_wanted() {
     loads(
@@ -185,6 +193,7 @@ fn exports_that_only_look_like_callbacks_are_left_alone() {
     );
 }
 
+// Checks: LD-12
 #[test]
 fn an_allocator_is_required() {
     loads(
@@ -208,6 +217,7 @@ fn a_memory_is_required_and_may_be_imported() {
     assert_eq!(load(importing.as_bytes()), "loads as 0.2.1");
 }
 
+// Checks: LD-13
 #[test]
 fn malloc_is_preferred() {
     check(
@@ -227,6 +237,7 @@ fn malloc_is_preferred() {
     );
 }
 
+// Checks: LD-14
 #[test]
 fn the_memory_allocate_export_serves_where_malloc_is_absent() {
     check(
@@ -247,6 +258,7 @@ fn the_memory_allocate_export_serves_where_malloc_is_absent() {
     );
 }
 
+// Checks: LD-25
 #[test]
 fn wasi_is_offered_under_both_names() {
     for wasi in ["wasi_snapshot_preview1", "wasi_unstable"] {
@@ -270,6 +282,7 @@ fn wasi_functions_of_another_type_are_refused_where_they_do_something() {
     );
 }
 
+// Checks: LD-29
 #[test]
 fn path_link_loads_with_the_standard_type_and_with_envoys() {
     for params in ["i32 i32 i32 i32 i32 i32 i32", "i32 i32 i32 i32 i32 i32"] {
@@ -296,6 +309,7 @@ fn hostcalls_of_all_versions_are_offered_to_each() {
     );
 }
 
+// Checks: LD-28
 #[test]
 fn current_features_of_webassembly_are_accepted() {
     let fields = r"(table $a 1 funcref)
@@ -324,6 +338,7 @@ fn features_that_no_plugin_uses_are_refused() {
     }
 }
 
+// Checks: LD-30
 #[test]
 fn a_module_without_callbacks_passes_everything() {
     check(
@@ -352,6 +367,24 @@ fn a_module_without_callbacks_passes_everything() {
             > shut-down
             > contexts
             = 0
+        "#]],
+    );
+}
+
+// Checks: LD-02
+#[test]
+fn headers_callbacks_of_the_middle_version_learn_of_the_end() {
+    check(
+        "abi 0_2_0
+         on request_headers:
+           (call $number 'count' (local.get $count))
+           (call $number 'end' (local.get $end))",
+        expect![[r#"
+            > request! a=1 b=1
+            2: count 2
+            2: end 1
+            = Continue
+            = headers a=1 b=1
         "#]],
     );
 }

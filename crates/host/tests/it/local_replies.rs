@@ -4,6 +4,7 @@ use expect_test::expect;
 
 use crate::harness::check;
 
+// Checks: LR-09
 #[test]
 fn a_reply_stops_every_callback_whatever_it_returns() {
     check(
@@ -46,6 +47,7 @@ fn a_reply_stops_every_callback_whatever_it_returns() {
     );
 }
 
+// Checks: LR-07
 #[test]
 fn a_reply_has_details_body_headers_and_a_grpc_status() {
     check(
@@ -63,6 +65,7 @@ fn a_reply_has_details_body_headers_and_a_grpc_status() {
     );
 }
 
+// Checks: LR-08
 #[test]
 fn the_first_reply_counts_with_the_last_details() {
     check(
@@ -79,6 +82,7 @@ fn the_first_reply_counts_with_the_last_details() {
     );
 }
 
+// Checks: LR-24, LR-25
 #[test]
 fn status_codes_that_break_http_are_bad_arguments() {
     check(
@@ -114,6 +118,7 @@ fn status_codes_that_break_http_are_bad_arguments() {
     );
 }
 
+// Checks: LR-27
 #[test]
 fn headers_that_cannot_be_read_are_left_out() {
     check(
@@ -168,6 +173,7 @@ fn a_held_stream_is_answered_through_the_effective_context() {
     );
 }
 
+// Checks: LR-18, LR-19
 #[test]
 fn nobody_is_answered_by_a_plugin_context_or_after_the_end() {
     check(

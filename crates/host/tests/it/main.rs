@@ -22,4 +22,5 @@ mod local_replies;
 mod metrics;
 mod properties;
 mod shared_data;
+mod vms;
 mod wasi;

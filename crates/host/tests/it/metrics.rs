@@ -5,6 +5,7 @@ use wasmplug_host::Limits;
 
 use crate::harness::{check, check_with, patient};
 
+// Checks: MT-01, MT-02
 #[test]
 fn ids_carry_the_type_and_the_same_name_has_the_same_id() {
     check(
@@ -35,6 +36,7 @@ fn ids_carry_the_type_and_the_same_name_has_the_same_id() {
     );
 }
 
+// Checks: MT-03, MT-04, MT-12
 #[test]
 fn counters_only_go_up() {
     check(
@@ -69,6 +71,7 @@ fn counters_only_go_up() {
     );
 }
 
+// Checks: MT-05, MT-06
 #[test]
 fn gauges_go_both_ways_and_below_zero_they_wrap() {
     check(
@@ -97,6 +100,7 @@ fn gauges_go_both_ways_and_below_zero_they_wrap() {
     );
 }
 
+// Checks: MT-07
 #[test]
 fn histograms_only_record() {
     check(
@@ -119,6 +123,7 @@ fn histograms_only_record() {
     );
 }
 
+// Checks: MT-08
 #[test]
 fn unknown_ids_are_not_found() {
     check(
@@ -143,6 +148,7 @@ fn unknown_ids_are_not_found() {
     );
 }
 
+// Checks: MT-09, MT-13
 #[test]
 fn one_name_is_one_metric_in_all_vms_and_outlives_them() {
     check(

@@ -4,6 +4,7 @@ use expect_test::expect;
 
 use crate::harness::check;
 
+// Checks: PR-02, PR-03, PR-04
 #[test]
 fn request_attributes_come_from_the_visible_headers() {
     check(
@@ -133,6 +134,7 @@ fn response_attributes_come_from_the_visible_headers() {
     );
 }
 
+// Checks: PR-10, PR-30, PR-32
 #[test]
 fn values_are_serialised_by_their_type() {
     check(
@@ -161,6 +163,7 @@ fn values_are_serialised_by_their_type() {
     );
 }
 
+// Checks: PR-18, PR-19, PR-20
 #[test]
 fn one_nul_at_the_end_of_a_path_is_tolerated() {
     check(
@@ -189,6 +192,7 @@ fn one_nul_at_the_end_of_a_path_is_tolerated() {
     );
 }
 
+// Checks: PR-21
 #[test]
 fn namespaces_and_empty_paths_have_no_bytes() {
     check(
@@ -211,6 +215,7 @@ fn namespaces_and_empty_paths_have_no_bytes() {
     );
 }
 
+// Checks: LC-29
 #[test]
 fn a_plugin_knows_its_name_and_its_ids_everywhere() {
     check(
@@ -264,6 +269,7 @@ fn a_plugin_context_has_the_attributes_of_the_embedder_alone() {
     );
 }
 
+// Checks: PR-22
 #[test]
 fn what_is_set_can_be_read_back() {
     check(
@@ -288,6 +294,7 @@ fn what_is_set_can_be_read_back() {
     );
 }
 
+// Checks: PR-24, PR-26
 #[test]
 fn a_longer_path_is_stored_but_names_of_attributes_stay_theirs() {
     check(
@@ -328,6 +335,7 @@ fn what_the_embedder_refuses_is_a_bad_argument() {
     );
 }
 
+// Checks: PR-25
 #[test]
 fn properties_are_set_in_streams_alone_until_their_end() {
     check(

@@ -17,6 +17,7 @@ fn with_get(guest: &str) -> String {
     format!("{guest}\n{GET}")
 }
 
+// Checks: SD-01, SD-02, SD-03
 #[test]
 fn values_are_stored_with_a_number_that_changes_with_each_write() {
     check(
@@ -49,6 +50,7 @@ fn values_are_stored_with_a_number_that_changes_with_each_write() {
     );
 }
 
+// Checks: SD-04
 #[test]
 fn the_number_of_an_older_write_is_a_mismatch() {
     check(
@@ -72,6 +74,7 @@ fn the_number_of_an_older_write_is_a_mismatch() {
     );
 }
 
+// Checks: SD-05, SD-06
 #[test]
 fn a_missing_key_takes_any_number_and_empty_values_are_values() {
     check(
@@ -91,6 +94,7 @@ fn a_missing_key_takes_any_number_and_empty_values_are_values() {
     );
 }
 
+// Checks: SD-09
 #[test]
 fn vms_of_one_id_share_and_others_do_not() {
     check(
@@ -115,6 +119,7 @@ fn vms_of_one_id_share_and_others_do_not() {
     );
 }
 
+// Checks: SD-10
 #[test]
 fn values_and_queues_go_with_the_last_vm_of_their_id() {
     check(
@@ -175,6 +180,7 @@ fn a_lease_keeps_values_while_no_vm_runs() {
     assert_eq!(tick(), "1: get_shared_data k -> NOT_FOUND");
 }
 
+// Checks: SD-08
 #[test]
 fn no_increment_of_two_threads_is_lost() {
     const TICKS: u32 = 1000;
@@ -241,6 +247,7 @@ fn entries_keys_and_bytes_are_limited() {
     );
 }
 
+// Checks: SD-11
 #[test]
 fn pointers_outside_the_memory_are_invalid() {
     check(
@@ -270,6 +277,7 @@ fn pointers_outside_the_memory_are_invalid() {
     );
 }
 
+// Checks: SQ-01, SQ-03, SQ-04, SQ-09
 #[test]
 fn items_come_out_in_order_and_then_the_queue_is_empty() {
     check(
@@ -300,6 +308,7 @@ fn items_come_out_in_order_and_then_the_queue_is_empty() {
     );
 }
 
+// Checks: SQ-02, SQ-05
 #[test]
 fn unknown_queues_are_not_found() {
     check(
@@ -318,6 +327,7 @@ fn unknown_queues_are_not_found() {
     );
 }
 
+// Checks: SQ-08
 #[test]
 fn the_last_plugin_that_registered_is_told_about_each_item() {
     check(
@@ -358,6 +368,7 @@ fn the_last_plugin_that_registered_is_told_about_each_item() {
     );
 }
 
+// Checks: SQ-07
 #[test]
 fn queues_of_other_vm_ids_are_reached_by_their_id() {
     check(
@@ -382,6 +393,7 @@ fn queues_of_other_vm_ids_are_reached_by_their_id() {
     );
 }
 
+// Checks: SQ-12
 #[test]
 fn queues_items_and_bytes_are_limited() {
     let limits = Limits {
@@ -443,6 +455,65 @@ fn queue_pointers_outside_the_memory_are_invalid() {
             1: enqueue_shared_queue 1 kept -> OK
             1: dequeue_shared_queue 1 bad 0x104 -> INVALID_MEMORY_ACCESS
             1: dequeue_shared_queue 1 -> EMPTY
+        "#]],
+    );
+}
+
+// Checks: SD-07
+#[test]
+fn a_value_of_a_megabyte_is_kept_to_the_byte() {
+    check(
+        "on tick:
+           (drop (memory.grow #40))
+           (memory.fill #0x20000 #97 #0xfffff)
+           (i32.store8 #0x20005 #0)
+           (i32.store8 #0x11fffe #0)
+           (is set_shared_data 'k' #0x20000 #0x100000 #0)
+           (is set_shared_data 'k' #0x20000 #0xfffff #0)
+           (global.set $heap #0x120000)
+           (is get_shared_data 'k' #0x800 #0x804 #0x808)
+           (call $number 'length' (i32.load #0x804))
+           (call $number 'NUL' (i32.load8_u (i32.add (i32.load #0x800) #5)))
+           (call $number 'letter' (i32.load8_u (i32.add (i32.load #0x800) #0xffffd)))
+           (call $number 'last NUL' (i32.load8_u (i32.add (i32.load #0x800) #0xffffe)))",
+        expect![[r#"
+            > tick
+            1: set_shared_data k 0x20000 0x100000 0 -> INTERNAL_FAILURE
+            1: set_shared_data k 0x20000 0xfffff 0 -> OK
+            1: get_shared_data k 0x800 0x804 0x808 -> OK
+            1: length 1048575
+            1: NUL 0
+            1: letter 97
+            1: last NUL 0
+        "#]],
+    );
+}
+
+// Checks: SQ-10
+#[test]
+fn a_queue_outlives_the_plugin_that_registered_it() {
+    check(
+        "on configure:
+           (if (local.get $size) (then (num register_shared_queue 'q' @num)))
+         on tick:
+           (is enqueue_shared_queue #1 'x')
+           (got dequeue_shared_queue #1 @out)",
+        expect![[r#"
+            > start plugin=a vm_id=one config=register
+            a/1: register_shared_queue q -> OK 1
+            > start plugin=b vm_id=one
+            > start plugin=c vm_id=two
+            > end-vm a
+            > plugin b
+            > tick
+            * a item in queue 1
+            b/1: enqueue_shared_queue 1 x -> OK
+            b/1: dequeue_shared_queue 1 -> OK "x"
+            > end-vm b
+            > plugin c
+            > tick
+            c/1: enqueue_shared_queue 1 x -> NOT_FOUND
+            c/1: dequeue_shared_queue 1 -> NOT_FOUND
         "#]],
     );
 }

@@ -27,6 +27,7 @@ fn vectors(texts: &[&str]) -> String {
     )
 }
 
+// Checks: WA-01
 #[test]
 fn standard_output_and_error_are_logged_by_the_line() {
     check(
@@ -52,6 +53,7 @@ fn standard_output_and_error_are_logged_by_the_line() {
     );
 }
 
+// Checks: WA-02, WA-03
 #[test]
 fn other_files_and_bad_vectors_are_not_written() {
     check(
@@ -114,6 +116,7 @@ fn an_offset_is_ignored_when_writing() {
     );
 }
 
+// Checks: WA-04, WA-05
 #[test]
 fn the_environment_is_what_was_configured() {
     check(
@@ -152,6 +155,7 @@ fn the_environment_is_what_was_configured() {
     );
 }
 
+// Checks: WA-06
 #[test]
 fn there_are_no_arguments() {
     check(
@@ -175,6 +179,7 @@ fn there_are_no_arguments() {
     );
 }
 
+// Checks: WA-07, WA-08
 #[test]
 fn two_clocks_run_and_the_others_are_not_supported() {
     check(
@@ -209,6 +214,7 @@ fn two_clocks_run_and_the_others_are_not_supported() {
     );
 }
 
+// Checks: WA-09, WA-10
 #[test]
 fn random_bytes_come_in_bounded_portions() {
     check(
@@ -236,6 +242,7 @@ fn random_bytes_come_in_bounded_portions() {
     );
 }
 
+// Checks: WA-16
 #[test]
 fn standard_streams_have_a_state_that_allows_writing() {
     check(
@@ -270,6 +277,7 @@ fn standard_streams_have_a_state_that_allows_writing() {
     );
 }
 
+// Checks: WA-11, WA-12, WA-17
 #[test]
 fn the_rest_answers_a_number() {
     let i32s = |count: usize| "i32 ".repeat(count);
@@ -356,6 +364,7 @@ fn what_a_refused_call_returns_is_zero() {
     );
 }
 
+// Checks: WA-13, WA-14
 #[test]
 fn waiting_returns_at_once() {
     check(
@@ -377,6 +386,7 @@ fn waiting_returns_at_once() {
     );
 }
 
+// Checks: WA-15
 #[test]
 fn exit_ends_the_vm_with_its_code() {
     check(
