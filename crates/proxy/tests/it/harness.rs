@@ -35,6 +35,7 @@ pub(crate) struct Plugin {
     module: Arc<[u8]>,
     url: Option<String>,
     configuration: String,
+    environment: Option<(String, String)>,
     is_fail_open: bool,
 }
 
@@ -43,6 +44,7 @@ pub(crate) struct Setup {
     plugins: Vec<Plugin>,
     upstream: UpstreamBuilder,
     tune: Box<dyn FnOnce(&mut ProxyConfig)>,
+    limits: Limits,
 }
 
 /// Everything that runs in a test; ends when it is dropped.
@@ -83,6 +85,7 @@ impl Plugin {
             module: module.into(),
             url: None,
             configuration: String::new(),
+            environment: None,
             is_fail_open: false,
         }
     }
@@ -101,6 +104,11 @@ impl Plugin {
     /// `pluginConfig` as JSON.
     pub(crate) fn configured(self, configuration: &str) -> Self {
         Self { configuration: configuration.to_owned(), ..self }
+    }
+
+    /// One variable in `vmConfig.env`.
+    pub(crate) fn with_variable(self, name: &str, value: &str) -> Self {
+        Self { environment: Some((name.to_owned(), value.to_owned())), ..self }
     }
 
     /// `failStrategy: FAIL_OPEN`.
@@ -133,6 +141,10 @@ impl Modules {
             if !plugin.configuration.is_empty() {
                 let _ = writeln!(manifest, "  pluginConfig: {}", plugin.configuration);
             }
+            if let Some((name, value)) = &plugin.environment {
+                let _ =
+                    writeln!(manifest, "  vmConfig: {{env: [{{name: {name}, value: {value}}}]}}");
+            }
         }
         let parsed = parse_file("test.yaml", &manifest);
         assert!(parsed.diagnostics.is_empty(), "{:?}\n{manifest}", parsed.diagnostics);
@@ -155,7 +167,12 @@ impl Modules {
 impl Setup {
     /// No plugin, an upstream that tells what it received.
     pub(crate) fn new() -> Self {
-        Self { plugins: Vec::new(), upstream: Upstream::echo(), tune: Box::new(|_| {}) }
+        Self {
+            plugins: Vec::new(),
+            upstream: Upstream::echo(),
+            tune: Box::new(|_| {}),
+            limits: patient(),
+        }
     }
 
     /// Adds a plugin behind those already there.
@@ -186,6 +203,11 @@ impl Setup {
         }
     }
 
+    /// Other limits of VMs than patient ones.
+    pub(crate) fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// Starts everything; every plugin must be taken over.
     pub(crate) fn start(self) -> Running {
         let plugins = self.plugins.clone();
@@ -204,7 +226,7 @@ impl Setup {
         let host = Arc::new(Host::new().unwrap());
         let store = StoreOptions::new(modules.directory.path().join("cache"));
         let store = Arc::new(ModuleStore::open(store).unwrap());
-        let builder = SnapshotBuilder::new(Arc::clone(&host), store, patient(), HashMap::new());
+        let builder = SnapshotBuilder::new(Arc::clone(&host), store, self.limits, HashMap::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let proxy = Proxy::start(config, host).unwrap();
         Running { proxy, upstream, modules, builder, runtime }
@@ -212,7 +234,7 @@ impl Setup {
 }
 
 /// Limits that no correct plugin reaches, however busy the machine is.
-fn patient() -> Limits {
+pub(crate) fn patient() -> Limits {
     Limits {
         callback_deadline: Duration::from_mins(1),
         start_deadline: Duration::from_mins(1),

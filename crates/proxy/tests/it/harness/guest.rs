@@ -10,7 +10,8 @@
 //! ```
 //!
 //! and in which `prelude.wat` defines calls that drop statuses and return texts. A callback that
-//! does not return says 0 (or, where it answers yes or no, 1).
+//! does not return says 0 (or, where it answers yes or no, 1). Before the first callback stand
+//! other fields of the module; lines that begin with `(import` are moved to where imports belong.
 
 use std::fmt::Write as _;
 
@@ -29,6 +30,8 @@ const CALLBACKS: &[(&str, &[&str], Option<u32>)] = &[
     ("log", &[], None),
     ("done", &[], Some(1)),
     ("delete", &[], None),
+    ("http_call_response", &["token", "headers", "size", "trailers"], None),
+    ("queue_ready", &["token"], None),
 ];
 
 /// Numbers of the ABI by name. Source: Proxy-Wasm 0.2.1, enumerations.
@@ -63,10 +66,14 @@ pub(crate) fn assemble(guest: &str) -> Vec<u8> {
 }
 
 fn module_text(guest: &str) -> String {
-    let mut fields = String::new();
+    let (mut imports, mut fields) = (String::new(), String::new());
     let mut end = String::new();
     for line in guest.lines() {
         match line.trim().strip_prefix("on ").and_then(|rest| rest.strip_suffix(':')) {
+            None if line.trim().starts_with("(import") => {
+                imports.push_str(line);
+                imports.push('\n');
+            }
             Some(name) => {
                 fields.push_str(&end);
                 end = begin(&mut fields, name);
@@ -82,7 +89,7 @@ fn module_text(guest: &str) -> String {
     let fields = expand(&fields, &mut texts);
     let prelude = expand(include_str!("prelude.wat"), &mut texts);
     let texts = texts.wat;
-    format!("(module {prelude}\n{fields}\n(data (i32.const {TEXTS_AT}) \"{texts}\"))")
+    format!("(module {imports}{prelude}\n{fields}\n(data (i32.const {TEXTS_AT}) \"{texts}\"))")
 }
 
 /// Begins a callback; returns what ends it.
