@@ -261,6 +261,7 @@ impl Stream {
             }
             let outlet = inner.pipeline(side).outlet();
             if let Some(bytes) = outlet.take_body() {
+                inner.pass_known_end(&self.shared, side, cx);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if let Some(trailers) = outlet.trailers.take() {
@@ -470,6 +471,26 @@ impl Inner {
             }
             // A response filter's own answer is sent as it is.
             Side::Response => self.response.replace(headers, body.into()),
+        }
+    }
+
+    /// Shows plugins the end of a body whose announced length is reached. Who writes the body does
+    /// not ask for more when everything that was announced has been written.
+    fn pass_known_end(&mut self, shared: &StreamShared, side: Side, cx: &mut Context<'_>) {
+        let (is_known, poll): (_, fn(&mut Self, &StreamShared, &mut Context<'_>) -> _) = match side
+        {
+            Side::Request => (
+                self.request_body.as_ref().is_some_and(Body::is_end_stream),
+                Self::poll_request_body,
+            ),
+            Side::Response => (
+                self.response_body.as_ref().is_some_and(LeasedBody::is_end_stream),
+                Self::poll_response_body,
+            ),
+        };
+        if is_known && poll(self, shared, cx).is_ready() {
+            // A plugin may have answered or cut the stream: others wait for that.
+            shared.wake_all();
         }
     }
 

@@ -5,6 +5,7 @@
 mod admin;
 mod callouts;
 mod chains;
+mod conformance;
 mod differential;
 mod failures;
 mod framing;
