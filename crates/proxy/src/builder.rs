@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use wasmplug_api::{Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedPlugin};
-use wasmplug_host::{
-    CompiledModule, Host, Limits, LoadError, NoServices, Plugin, StartError, VmHandle, VmIdLease,
-};
+use wasmplug_host::{CompiledModule, Host, Limits, LoadError, StartError, VmIdLease};
 use wasmplug_module::{FetchError, ModuleRequest, ModuleStore};
 
 use crate::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
 };
+
+mod trial;
 
 /// Builds one snapshot after the other, remembering what was good.
 pub struct SnapshotBuilder {
@@ -176,7 +176,7 @@ impl SnapshotBuilder {
         }
         let host = Arc::clone(&self.host);
         let tried = Arc::clone(&spec);
-        let started = tokio::task::spawn_blocking(move || try_start(&host, &tried)).await;
+        let started = tokio::task::spawn_blocking(move || trial::start(&host, &tried)).await;
         started
             .map_err(|_| BuildError::Aborted { resource: resource.clone() })?
             .map_err(|source| BuildError::Start { resource, source })?;
@@ -260,13 +260,6 @@ impl BuildError {
         let is_transient = matches!(&self, Self::Fetch { source, .. } if source.is_transient());
         Rejected { resource, reason, hint, effect, is_transient }
     }
-}
-
-/// Starts the plugin in a VM of its own and throws both away, without done or delete.
-fn try_start(host: &Arc<Host>, spec: &PluginSpec) -> Result<(), StartError> {
-    let vm = VmHandle::start(host, &spec.module, spec.vm_config())?;
-    let services = std::rc::Rc::new(NoServices);
-    Plugin::start(&vm, &spec.plugin_config(), services).map(drop)
 }
 
 fn effect(error: &BuildError, strategy: FailStrategy, has_previous: bool) -> RejectedEffect {

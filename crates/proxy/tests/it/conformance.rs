@@ -3,6 +3,7 @@
 //! The other half of `conformance/checks.toml` is proven in the host's own tests.
 
 mod bodies;
+mod lifecycle;
 
 use std::time::Instant;
 

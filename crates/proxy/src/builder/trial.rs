@@ -1,0 +1,39 @@
+//! A plugin's first start, in a VM that is thrown away.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmplug_host::abi::Status;
+use wasmplug_host::{
+    Host, HttpCall, Plugin, PluginServices, PropertyValue, QueueConsumer, StartError, VmHandle,
+};
+
+use crate::snapshot::PluginSpec;
+
+/// What the plugin asks for is taken and never done, so that one that insists on a call while it
+/// starts is not refused for that. Source: Envoy, which cancels it.
+struct TrialServices;
+
+/// Starts the plugin in a VM of its own and throws both away, without done or delete.
+pub(super) fn start(host: &Arc<Host>, spec: &PluginSpec) -> Result<(), StartError> {
+    let vm = VmHandle::start(host, &spec.module, spec.vm_config())?;
+    Plugin::start(&vm, &spec.plugin_config(), Rc::new(TrialServices)).map(drop)
+}
+
+impl PluginServices for TrialServices {
+    fn set_tick_period(&self, _period: Option<Duration>) {}
+
+    /// Which clusters there are is a worker's business.
+    fn http_call(&self, _call: HttpCall) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn queue_consumer(&self) -> Option<Arc<dyn QueueConsumer>> {
+        None
+    }
+
+    fn property(&self, _path: &[&[u8]]) -> Option<PropertyValue> {
+        None
+    }
+}
