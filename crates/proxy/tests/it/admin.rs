@@ -38,6 +38,7 @@ fn samples(text: &str) -> Vec<(&str, f64)> {
     samples.collect()
 }
 
+// Checks: MT-10
 #[test]
 fn counters_can_be_scraped() {
     let guest = "

@@ -124,12 +124,14 @@ fn istios_name_finds_the_cluster_with_that_host_and_port() {
     assert_eq!(seen(&proxy, "x-call").as_deref(), Some("refused"));
 }
 
+// Checks: HC-05
 #[test]
 fn an_unknown_cluster_is_refused() {
     let proxy = start(asking("auth", 0), "other", "127.0.0.1:1");
     assert_eq!(seen(&proxy, "x-call").as_deref(), Some("refused"));
 }
 
+// Checks: HC-09
 #[test]
 fn a_cluster_that_is_down_answers_503() {
     let proxy = start(asking("auth", 0), "auth", "127.0.0.1:1");
@@ -143,6 +145,7 @@ fn a_cluster_that_never_answers_is_a_504_after_the_timeout() {
     assert_eq!(seen(&proxy, "x-call-status").as_deref(), Some("504"));
 }
 
+// Checks: HC-11
 #[test]
 fn an_answer_that_breaks_off_is_told_without_headers() {
     let broken = |_: &_| {

@@ -30,6 +30,7 @@ fn requests_pass_in_order_and_responses_in_reverse() {
     assert_eq!(received.body, b"-abc");
 }
 
+// Checks: CH-07, HD-53
 #[test]
 fn what_one_holds_the_next_does_not_see() {
     let holds = Plugin::guest(

@@ -3,7 +3,14 @@
 //! The other half of `conformance/checks.toml` is proven in the host's own tests.
 
 mod bodies;
+mod calls;
+mod chains;
+mod failures;
 mod lifecycle;
+mod properties;
+mod replies;
+mod timers;
+mod updates;
 
 use std::time::Instant;
 

@@ -47,6 +47,7 @@ fn start(plugin: Plugin) -> Running {
     Setup::new().plugin(plugin).upstream(upstream).start()
 }
 
+// Checks: TR-02, TR-03, TR-08, RL-01
 #[test]
 fn before_the_response_the_answer_is_503_and_the_next_request_has_a_fresh_vm() {
     for callback in ["request_headers", "request_body", "request_trailers", "response_headers"] {
@@ -63,6 +64,7 @@ fn before_the_response_the_answer_is_503_and_the_next_request_has_a_fresh_vm() {
     }
 }
 
+// Checks: TR-04, TR-08
 #[test]
 fn in_the_response_the_stream_is_cut_and_the_next_request_has_a_fresh_vm() {
     for callback in ["response_body", "response_trailers"] {
@@ -72,6 +74,7 @@ fn in_the_response_the_stream_is_cut_and_the_next_request_has_a_fresh_vm() {
     }
 }
 
+// Checks: TR-05
 #[test]
 fn after_the_response_nobody_notices() {
     for callback in ["log", "done", "delete"] {
@@ -81,6 +84,7 @@ fn after_the_response_nobody_notices() {
     }
 }
 
+// Checks: TR-08, TR-14
 #[test]
 fn with_fail_open_the_stream_goes_on_without_the_plugin() {
     for callback in ["request_headers", "request_body", "request_trailers", "response_headers"] {
@@ -134,6 +138,7 @@ fn a_stream_that_a_dead_vm_held_is_let_go_with_fail_open() {
     assert_eq!(held.read_response().unwrap().json().unwrap()["path"], "/hold");
 }
 
+// Checks: TR-06
 #[test]
 fn a_timer_that_dies_does_not_end_the_service() {
     let guest = "

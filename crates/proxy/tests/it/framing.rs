@@ -39,6 +39,7 @@ fn chunks_of_a_plugin_are_not_announced() {
     assert_eq!(body, b"hello");
 }
 
+// Checks: BD-42
 #[test]
 fn a_body_that_grew_beyond_its_length_does_not_spill() {
     let (_, body) = next_is_fine(
@@ -50,6 +51,7 @@ fn a_body_that_grew_beyond_its_length_does_not_spill() {
     assert_eq!(body, b"hello");
 }
 
+// Checks: BD-41
 #[test]
 fn a_response_that_was_changed_has_the_right_length() {
     for (edit, expected) in [
@@ -77,6 +79,7 @@ fn a_response_that_was_changed_has_the_right_length() {
     }
 }
 
+// Checks: HD-24
 #[test]
 fn header_values_cannot_hold_line_breaks() {
     let (response, _) = next_is_fine(

@@ -14,6 +14,7 @@ fn post(length: usize) -> String {
     format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
+// Checks: BD-21, BD-29
 #[test]
 fn a_request_that_is_too_large_to_buffer_is_refused() {
     for guest in [
@@ -47,6 +48,7 @@ fn a_response_that_is_too_large_to_buffer_is_replaced() {
     assert_eq!((response.status, response.text().as_str()), (500, "Internal Server Error"));
 }
 
+// Checks: BD-23
 #[test]
 fn a_response_that_has_begun_is_cut() {
     let proxy = proxy(

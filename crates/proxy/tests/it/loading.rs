@@ -18,6 +18,7 @@ fn broken() -> Vec<(Plugin, Refusal, u16, &'static str, &'static str)> {
     ]
 }
 
+// Checks: LC-09, LC-10
 #[test]
 fn every_request_is_refused() {
     for (plugin, refusal, status, body, reason) in broken() {
@@ -31,6 +32,7 @@ fn every_request_is_refused() {
     }
 }
 
+// Checks: LC-09
 #[test]
 fn with_fail_open_it_is_skipped() {
     for (plugin, .., reason) in broken() {

@@ -17,6 +17,7 @@ fn is_reply(response: &Response) -> bool {
         && response.header("content-type") == Some("text/plain")
 }
 
+// Checks: LR-01
 #[test]
 fn every_phase_before_the_response_body_can_answer() {
     for callback in ["request_headers", "request_body", "request_trailers", "response_headers"] {
@@ -27,6 +28,7 @@ fn every_phase_before_the_response_body_can_answer() {
     }
 }
 
+// Checks: LR-16
 #[test]
 fn the_response_body_is_too_late() {
     for callback in ["response_body", "response_trailers"] {
@@ -39,6 +41,7 @@ fn the_response_body_is_too_late() {
     }
 }
 
+// Checks: LR-17
 #[test]
 fn a_timer_can_answer() {
     let guest = format!(
@@ -55,6 +58,7 @@ fn a_timer_can_answer() {
     assert!(proxy.upstream().received().is_empty());
 }
 
+// Checks: LR-14
 #[test]
 fn a_request_that_was_not_read_ends_the_connection() {
     let proxy =
@@ -66,6 +70,7 @@ fn a_request_that_was_not_read_ends_the_connection() {
     assert_eq!(response.headers.last(), Some(&("connection".to_owned(), "close".to_owned())));
 }
 
+// Checks: CH-03
 #[test]
 fn the_second_plugins_answer_passes_the_first_in_reverse() {
     let mark = |name: &str| {

@@ -18,6 +18,7 @@ fn ticking(on_tick: &str, callbacks: &str) -> Plugin {
 const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntrailer: x-t\r\n\
     transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-t: t\r\n\r\n";
 
+// Checks: BD-34, HD-38
 #[test]
 fn request_headers_wait_and_can_be_changed_meanwhile() {
     for action in ["#pause", "#all_and_buffer", "#all_and_watermark", "#99"] {
@@ -40,6 +41,7 @@ fn request_headers_wait_and_can_be_changed_meanwhile() {
     }
 }
 
+// Checks: BD-49
 #[test]
 fn response_headers_wait_and_can_be_changed_meanwhile() {
     for action in ["#pause", "#all_and_buffer", "#all_and_watermark"] {
@@ -60,6 +62,7 @@ fn response_headers_wait_and_can_be_changed_meanwhile() {
     }
 }
 
+// Checks: BD-25
 #[test]
 fn the_end_of_a_request_body_waits() {
     for (action, expected) in [("#buffer", "hello"), ("#watermark", "hello"), ("#no_buffer", "")] {
@@ -141,6 +144,7 @@ fn a_pause_that_is_undone_in_the_same_callback_is_none() {
     assert_eq!(proxy.get("/bytes/9").body.len(), 9);
 }
 
+// Checks: BD-36, BD-37
 #[test]
 fn a_continue_without_a_pause_changes_nothing() {
     let proxy = Setup::new()
@@ -164,6 +168,7 @@ fn a_continue_without_a_pause_changes_nothing() {
     assert_eq!(headers.matches("x-times").count(), 1, "{headers}");
 }
 
+// Checks: BD-39, BD-40
 #[test]
 fn a_stream_that_is_closed_gets_no_answer() {
     for callback in ["request_headers", "response_headers"] {

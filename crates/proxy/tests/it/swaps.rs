@@ -19,6 +19,7 @@ fn shown(client: &mut RawClient) -> u64 {
     response.header("x-chain-response").unwrap().parse().unwrap()
 }
 
+// Checks: UP-09
 #[test]
 fn swaps_lose_no_request_and_show_old_or_new() {
     const SWAPS: u64 = 200;
@@ -56,6 +57,7 @@ fn swaps_lose_no_request_and_show_old_or_new() {
     }
 }
 
+// Checks: UP-02
 #[test]
 fn a_stream_keeps_the_configuration_that_it_began_with() {
     let begun = || Plugin::guest("on request_headers:\n(call $bump 'begun')");
@@ -87,6 +89,7 @@ fn what_did_not_change_goes_on() {
     assert_eq!(proxy.get("/").header("x-n"), None);
 }
 
+// Checks: LC-11, UP-10
 #[test]
 fn a_rejected_update_keeps_the_last_good_plugin() {
     let mut proxy = Setup::new().plugin(shows(1)).start();

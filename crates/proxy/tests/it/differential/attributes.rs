@@ -21,6 +21,7 @@ fn asks(side: &str, texts: &[&str], numbers: &[&str]) -> Case {
 }
 
 cases! {
+    // Checks: PR-01
     of_a_request_in_the_request => asks("request", &[
         "request.path", "request.url_path", "request.query", "request.host", "request.scheme",
         "request.method", "request.protocol", "request.referer", "request.useragent",
@@ -34,6 +35,7 @@ cases! {
     ]);
     of_a_request_with_a_body => asks("request", &[], &["request.total_size", "request.size"])
         .send([post("/", "hello")]);
+    // Checks: PR-02
     of_a_request_in_the_response => asks("response", &[
         "request.path", "request.host", "request.method", "request.protocol", "source.address",
         "upstream.address", "response.code_details", "response.headers.x-upstream",
@@ -47,6 +49,7 @@ cases! {
         .send([get("/")]);
     of_a_failed_upstream => asks("response", &["response.code_details"],
         &["response.code", "response.flags"]).upstream_down().send([get("/")]);
+    // Checks: PR-22, PR-23
     stored_by_a_plugin_and_read_by_another => guest("
         on request_headers:
             (call $set_property 'mine' 'value of the first')
@@ -60,6 +63,7 @@ cases! {
             (call $set_property 'mine' 'value of the second')
             (call $set_property 'other' '')
         ")).send([get("/")]);
+    // Checks: PR-26
     a_built_in_attribute_is_not_replaced => guest("
         on request_headers:
             (call $set_property 'request' 'mine')

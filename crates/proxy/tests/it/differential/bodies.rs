@@ -57,11 +57,17 @@ fn with_trailers(case: Case) -> Case {
 }
 
 cases! {
+    // Checks: BD-11
     request_body_replaced => edits("request", REPLACE).send(posts());
+    // Checks: BD-10
     request_body_appended => edits("request", APPEND).send(posts());
+    // Checks: BD-09
     request_body_prepended => edits("request", PREPEND).send(posts());
+    // Checks: BD-13
     request_body_start_replaced => edits("request", REPLACE_START).send(posts());
+    // Checks: BD-14
     request_body_middle_is_refused => edits("request", IN_THE_MIDDLE).send(posts());
+    // Checks: BD-12
     request_body_cleared => edits("request", CLEAR).send(posts());
     response_body_replaced => edits("response", REPLACE).send([get("/bytes/20"), get("/chunked/1")]);
     response_body_appended => edits("response", APPEND).send([get("/bytes/20"), get("/bytes/0")]);
@@ -71,6 +77,7 @@ cases! {
     response_body_to_head => edits("response", REPLACE)
         .send([request("HEAD", "/bytes/20", "", ""), get("/bytes/20")])
         .expected_difference(HEAD_WITHOUT_LENGTH, &["-transfer-encoding: chunked"]);
+    // Checks: BD-20
     collected_request_body_is_kept => collects("request", "").send(posts())
         .send([post("/", &"0123456789".repeat(50_000))]);
     collected_request_body_is_replaced => collects("request", REPLACE).send(posts());
@@ -81,6 +88,7 @@ cases! {
         .send([get("/bytes/20"), get("/bytes/500000"), get("/chunked/5"), get("/bytes/0")]);
     collected_response_body_is_appended => collects("response", APPEND)
         .send([get("/bytes/20"), get("/chunked/5"), get("/bytes/0")]);
+    // Checks: BD-21
     a_request_body_too_large_to_collect => collects("request", "")
         .send([post("/", &"0123456789".repeat(150_000))]);
     a_response_body_too_large_to_collect => collects("response", "")
@@ -90,18 +98,21 @@ cases! {
             (call $set_body #0 #0 #0 'early')
             (call $add #request 'x-body' (call $body #0))
     ").send([post("/", "hello")]);
+    // Checks: HD-47
     request_trailers_pass => guest("
         on request_trailers:
             (call $add #request_trailers 'x-count' (call $decimal (local.get $count)))
             (call $replace #request_trailers 'x-trailer' 'replaced')
             (call $remove #request_trailers 'x-other')
     ").trailers().send([posted_trailers()]);
+    // Checks: HD-48
     response_trailers_pass => with_trailers(guest("
         on response_trailers:
             (call $add #response_trailers 'x-count' (call $decimal (local.get $count)))
             (call $replace #response_trailers 'x-trailer' 'replaced')
             (call $remove #response_trailers 'x-b')
     ")).trailers().send([request("GET", "/", "te: trailers\n", "")]);
+    // Checks: BD-04
     the_end_of_a_body_with_trailers => with_trailers(guest("
         on response_headers:
             (call $add #response 'x-end' (call $decimal (local.get $end)))

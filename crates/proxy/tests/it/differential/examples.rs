@@ -62,6 +62,7 @@ cases! {
         .send(three(&get("/")));
     two_limiters_of_two_languages => limiter("rate-limit-rust", "")
         .plugin(Plugin::prebuilt("rate-limit-go")).send(three(&get("/")));
+    // Checks: CH-06
     a_chain_with_the_upstream_down => case().plugin(tag("a")).plugin(tag("b")).upstream_down()
         .send([get("/")]);
 }

@@ -25,17 +25,25 @@ cases! {
             (if (local.get $parent) (then (unreachable)))
         on request_headers:
     ").send([get("/")]);
+    // Checks: TR-01
     a_trap_in_request_headers => trapping("request_headers").send([get("/")]);
     a_trap_in_request_headers_of_a_post => trapping("request_headers").send([post("/", "hello")]);
+    // Checks: TR-12
     a_trap_in_request_headers_of_grpc => trapping("request_headers")
         .send([request("GET", "/", "content-type: application/grpc\n", "")]);
+    // Checks: TR-02
     a_trap_in_request_body => trapping("request_body").send([post("/", "hello")]);
+    // Checks: TR-02
     a_trap_in_request_trailers => trapping("request_trailers").trailers().send([
         request("POST", "/", "transfer-encoding: chunked\n", "1\r\na\r\n0\r\nx-t: t\r\n\r\n"),
     ]);
+    // Checks: TR-03
     a_trap_in_response_headers => trapping("response_headers").send([get("/")]);
+    // Checks: TR-04
     a_trap_in_response_body => trapping("response_body").send([get("/bytes/2000000")]);
+    // Checks: TR-05
     a_trap_in_log => trapping("log").send([get("/")]);
+    // Checks: TR-05
     a_trap_in_done => trapping("done").send([get("/")]);
     a_trap_between_two_others => marking()
         .plugin(Plugin::guest("on request_headers:\n(unreachable)"))
@@ -45,6 +53,7 @@ cases! {
         .plugin(Plugin::guest("on response_headers:\n(call $add #response 'x-last' 'yes')"))
         .send([get("/")]);
     no_upstream => case().upstream_down().send([get("/"), post("/", "x")]);
+    // Checks: CH-06
     no_upstream_behind_a_plugin => marking().upstream_down().send([get("/"), post("/", "x")]);
     no_upstream_for_head => marking().upstream_down().send([request("HEAD", "/", "", "")]);
     no_upstream_for_grpc => marking().upstream_down()
@@ -66,6 +75,7 @@ cases! {
                  reset reason: connection termination",
             ],
         );
+    // Checks: TR-14
     a_trap_with_fail_open => marking()
         .plugin(Plugin::guest("on response_headers:\n(unreachable)").fail_open())
         .send([get("/bytes/0")]).expected_difference(

@@ -15,6 +15,7 @@ const ECHOED: &str = concat!(
 );
 
 cases! {
+    // Checks: HD-11, HD-14, HD-15, HD-16, HD-17, HD-18
     request_headers_are_added_replaced_and_removed => guest("
         on request_headers:
             (call $add #request 'x-a' 'one')
@@ -33,6 +34,7 @@ cases! {
             (call $remove #response 'x-c')
             (call $remove #response 'x-absent')
     ").send([get("/headers?x-b=1&x-b=2&x-c=1&x-d=1")]);
+    // Checks: HD-04, HD-26
     names_are_lowered_on_the_way => guest("
         on request_headers:
             (call $add #request 'X-Upper' 'Value')
@@ -40,6 +42,7 @@ cases! {
         on response_headers:
             (call $add #response 'X-Upper' 'Value')
     ").send([get("/")]);
+    // Checks: HD-12, HD-13
     single_valued_request_headers_are_joined => guest("
         on request_headers:
             (call $add #request 'accept' 'two')
@@ -50,6 +53,7 @@ cases! {
             (call $add #request 'cookie' 'two')
     ").send([request("GET", "/", "accept: one\nauthorization: one\nuser-agent: one\n\
         x-forwarded-for: one\n", "")]);
+    // Checks: HD-12, HD-13
     single_valued_response_headers_are_joined => guest("
         on response_headers:
             (call $add #response 'cache-control' 'two')
@@ -76,12 +80,14 @@ cases! {
         on request_headers:
             (call $replace #request ':authority' 'other.test')
     ").send([get("/")]);
+    // Checks: HD-03
     the_authority_is_also_host => guest("
         on request_headers:
             (call $add #request 'x-got' (call $get #request 'host'))
             (call $replace #request 'Host' 'other.test')
             (call $add #request 'x-then' (call $get #request ':authority'))
     ").send([get("/")]);
+    // Checks: HD-19
     the_authority_is_removed => guest("
         on request_headers:
             (call $remove #request ':authority')
@@ -90,10 +96,12 @@ cases! {
         on request_headers:
             (call $replace #request ':method' 'DELETE')
     ").send([get("/"), post("/", "x")]);
+    // Checks: HD-23
     the_method_is_removed => guest("
         on request_headers:
             (call $remove #request ':method')
     ").send([get("/")]);
+    // Checks: HD-22
     the_path_is_removed => guest("
         on request_headers:
             (call $remove #request ':path')
@@ -103,6 +111,7 @@ cases! {
             (call $add #request 'x-got' (call $get #request ':scheme'))
             (call $replace #request ':scheme' 'https')
     ").send([get("/")]);
+    // Checks: HD-01, HD-02
     pseudo_headers_can_be_read => guest("
         on request_headers:
             (call $add #request 'x-count' (call $decimal (local.get $count)))
@@ -117,6 +126,7 @@ cases! {
             (call $add #response 'x-status' (call $get #response ':status'))
             (call $add #response 'x-path' (call $get #response ':path'))
     ").send([get("/a?b"), post("/", "x"), get("/status/404"), get("/status/204")]);
+    // Checks: HD-32
     the_status_is_replaced => guest("
         on response_headers:
             (call $replace #response ':status' '418')
@@ -128,6 +138,7 @@ cases! {
         on response_headers:
             (call $replace #response ':status' '204')
     ").send([get("/status/204")]);
+    // Checks: HD-33
     a_broken_status => guest("
         on response_headers:
             (call $replace #response ':status' 'abc')
@@ -136,16 +147,19 @@ cases! {
         on response_headers:
             (call $remove #response ':status')
     ").send([get("/")]);
+    // Checks: HD-34, HD-35
     server_and_date_of_a_plugin => guest("
         on response_headers:
             (call $replace #response 'server' 'mine')
             (call $replace #response 'date' 'mine')
     ").send([get("/")]);
+    // Checks: HD-36
     request_headers_are_gone_in_the_response => guest("
         on response_headers:
             (call $add #response 'x-request' (call $get #request ':path'))
             (call $add #request 'x-late' 'late')
     ").send([get("/")]);
+    // Checks: HD-28
     all_request_headers_are_replaced => guest("
         on request_headers:
             (call $set_pairs #request
@@ -161,18 +175,21 @@ cases! {
         on response_headers:
             (call $set_pairs #response {:status: 202; x-b: 1; x-a: 2})
     ").send([get("/")]);
+    // Checks: HD-52
     values_of_a_plugin_that_are_not_text => guest("
         on request_headers:
             (call $add #request 'x-a' '\\e9\\ff')
         on response_headers:
             (call $add #response 'x-a' '\\e9\\ff')
     ").send([get("/")]);
+    // Checks: HD-27
     empty_values_of_a_plugin => guest("
         on request_headers:
             (call $add #request 'x-a' '')
         on response_headers:
             (call $add #response 'x-a' '')
     ").send([get("/")]);
+    // Checks: HD-24
     a_line_break_in_a_request_header => guest("
         on request_headers:
             (call $add #request 'x-a' 'one\\0d\\0atwo: three')
@@ -194,6 +211,7 @@ cases! {
         "+x-request-id: (varies)",
         "+",
     ]);
+    // Checks: HD-25
     a_space_in_a_request_header_name => guest("
         on request_headers:
             (call $add #request 'x a' 'one')
@@ -236,6 +254,7 @@ cases! {
         on response_headers:
             (call $replace #response 'connection' 'close')
     ").send([get("/"), get("/")]);
+    // Checks: HD-54
     the_length_of_a_request_is_removed => guest("
         on request_headers:
             (call $remove #request 'content-length')

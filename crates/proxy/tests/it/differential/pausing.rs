@@ -62,11 +62,14 @@ fn paused_in_body(side: &str, action: &str) -> Case {
 const TRAILERS: &str = "3\r\none\r\n0\r\nx-trailer: t\r\n\r\n";
 
 cases! {
+    // Checks: HD-38, BD-34
     request_headers_stop_iteration => paused_in_request_headers("#pause").send([get("/")]);
     request_headers_all_and_buffer => paused_in_request_headers("#all_and_buffer").send([get("/")]);
     request_headers_all_and_watermark => paused_in_request_headers("#all_and_watermark")
         .send([get("/")]);
+    // Checks: BD-27
     request_headers_continue_and_end => paused_in_request_headers("#2").send([get("/")]);
+    // Checks: BD-49
     response_headers_stop_iteration => paused_in_response_headers("#pause")
         .send([get("/bytes/3"), get("/status/204")]);
     response_headers_all_and_buffer => paused_in_response_headers("#all_and_buffer")
@@ -77,6 +80,7 @@ cases! {
         .send([post("/", "hello"), post_chunked("/", &["a", "b"])]);
     request_body_watermark => paused_in_body("request", "#watermark")
         .send([post("/", "hello"), post_chunked("/", &["a", "b"])]);
+    // Checks: BD-25
     request_body_no_buffer => paused_in_body("request", "#no_buffer").send([post("/", "hello")]);
     response_body_buffer => paused_in_body("response", "#buffer")
         .send([get("/bytes/20"), get("/chunked/3")]);
@@ -96,6 +100,7 @@ cases! {
         let reply = Reply::new(200).header("trailer", "x-trailer");
         reply.chunked(["one"]).trailer("x-trailer", "t").into()
     })).trailers().send([request("GET", "/", "te: trailers\n", "")]);
+    // Checks: LR-17
     a_reply_from_a_tick => ticking("(call $reply #403 'from tick' {x-a: 1})", "
         on request_headers:
             (call $hold (local.get $context))
@@ -115,10 +120,12 @@ cases! {
         on response_headers:
             (call $continue #0)
     ").send([get("/")]);
+    // Checks: BD-39
     a_close_in_request_headers => guest("
         on request_headers:
             (call $close #0)
     ").send([get("/")]);
+    // Checks: BD-40
     a_close_in_response_headers => guest("
         on response_headers:
             (call $close #1)
