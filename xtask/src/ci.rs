@@ -3,12 +3,14 @@
 //! Every step runs even if an earlier one failed, so that one run shows all that is wrong. The
 //! last line on standard output counts the tests: `N passed, N failed, N skipped`.
 
+mod names;
 mod stream;
 mod tally;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::names::{FAILED, PASSED, SKIPPED};
 use crate::ci::tally::Tally;
 use crate::process;
 use crate::repository::Repository;
@@ -19,6 +21,10 @@ const PATIENCE_VARIABLE: &str = "WASMPLUG_TEST_PATIENCE";
 const FEATURES: &str = "--features=wasmplug-host/tower";
 /// Busy machines start an Envoy in many seconds. It only decides how fast a broken test fails.
 const CI_PATIENCE_SECONDS: &str = "120";
+/// The step whose tests are remembered by name, for the step that compares them with the marks.
+const TESTS: &str = "tests";
+/// Where they are listed, in the target folder.
+const RESULTS: &str = "ci/tests.txt";
 
 /// What `cargo xtask ci` is told.
 #[derive(clap::Args)]
@@ -53,6 +59,11 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> ExitCode {
         println!("\n=== {}", step.name);
         let started = Instant::now();
         let failure = stream::run(&mut step.command, &mut tally, &mut std::io::stdout()).err();
+        if step.name == TESTS
+            && let Err(error) = write_results(repository, &tally)
+        {
+            println!("the tests cannot be listed: {error}");
+        }
         let outcome = Outcome {
             name: step.name,
             time: started.elapsed(),
@@ -62,6 +73,15 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> ExitCode {
         outcomes.push(outcome);
     }
     sum_up(&outcomes, &tally)
+}
+
+/// Lists how each test ended.
+fn write_results(repository: &Repository, tally: &Tally) -> std::io::Result<()> {
+    let path = repository.target(RESULTS);
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    fs_err::write(path, tally.names())
 }
 
 fn steps(repository: &Repository) -> Vec<Step> {
@@ -74,7 +94,9 @@ fn steps(repository: &Repository) -> Vec<Step> {
     let slow = |name, arguments: &[&str]| Step { name, command: cargo(arguments), is_slow: true };
     let mut docs = slow("docs", &["doc", "--workspace", FEATURES, "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
-    let mut tests = quick("tests", test_arguments(process::find("cargo-nextest").is_some()));
+    let mut conformance = quick("conformance", &["xtask", "conformance", "--check", "--results"]);
+    conformance.command.arg(repository.target(RESULTS));
+    let mut tests = quick(TESTS, test_arguments(process::find("cargo-nextest").is_some()));
     tests.command.env(PATIENCE_VARIABLE, CI_PATIENCE_SECONDS);
     vec![
         quick("fmt", &["fmt", "--all", "--check"]),
@@ -88,6 +110,7 @@ fn steps(repository: &Repository) -> Vec<Step> {
         slow("plugins", &["xtask", "plugins", "--check"]),
         quick("build", &["build", "--package", "wasmplug"]),
         tests,
+        conformance,
         quick("doctests", &["test", "--workspace", FEATURES, "--doc", "--no-fail-fast"]),
         docs,
         slow(

@@ -11,6 +11,7 @@
 
 mod bench;
 mod ci;
+mod conformance;
 mod deny;
 mod deps;
 mod plugins;
@@ -43,6 +44,8 @@ enum Task {
     Tools(tools::Options),
     /// Check house rules: file sizes, names, links, unfinished code, machine paths.
     Tidy,
+    /// Write which check of the plugin interface is proven by which test, in docs/conformance.md.
+    Conformance(conformance::Options),
     /// Check that the crates depend on each other as drawn.
     Deps,
     /// Measure what a request costs in this proxy, in Envoy and in nginx.
@@ -69,6 +72,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci(options) => return Ok(ci::run(&repository, &options)),
         Task::Plugins(options) => plugins::run(&repository, &options)?,
         Task::Tools(options) => tools::run(&repository, &options),
+        Task::Conformance(options) => conformance::run(&repository, &options)?,
         Task::Tidy => tidy::run(&repository)?,
         Task::Deps => deps::run(&repository)?,
         Task::Bench(options) => bench::run(&repository, &options)?,

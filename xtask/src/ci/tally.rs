@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::names::Names;
+
 /// How a line says that a test could not run here.
 const SKIPPED: &str = "SKIPPED: ";
 
@@ -16,6 +18,7 @@ pub(super) struct Tally {
     section: Section,
     /// Skipped tests that their runner will count as passed.
     skipped_tests: usize,
+    names: Names,
 }
 
 /// Where in the output of a test runner a line stands.
@@ -34,6 +37,7 @@ impl Tally {
     /// Reads one line of output.
     pub(super) fn line(&mut self, line: &str) {
         let line = line.trim();
+        self.names.line(line);
         if let Some(counts) = libtest_result(line).or_else(|| nextest_summary(line)) {
             self.section = Section::Runner;
             self.add(counts);
@@ -58,6 +62,11 @@ impl Tally {
         self.failed
     }
 
+    /// How each test ended, see [`Names::list`].
+    pub(super) fn names(&self) -> String {
+        self.names.list()
+    }
+
     /// The reasons, one for each skipped test.
     pub(super) fn skipped(&self) -> &[String] {
         &self.skipped
@@ -69,6 +78,7 @@ impl Tally {
             Section::Test => {
                 self.section = Section::SkippedTest;
                 self.skipped_tests += 1;
+                self.names.skip();
             }
             Section::Runner => {}
         }
