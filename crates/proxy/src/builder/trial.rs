@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytes::Bytes;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{
-    Host, HttpCall, Plugin, PluginServices, PropertyValue, QueueConsumer, StartError, VmHandle,
+    GrpcCall, GrpcTarget, Host, HttpCall, Plugin, PluginServices, StartError, VmHandle,
 };
 
 use crate::snapshot::PluginSpec;
@@ -22,18 +22,24 @@ pub(super) fn start(host: &Arc<Host>, spec: &PluginSpec) -> Result<(), StartErro
 }
 
 impl PluginServices for TrialServices {
-    fn set_tick_period(&self, _period: Option<Duration>) {}
-
     /// Which clusters there are is a worker's business.
     fn http_call(&self, _call: HttpCall) -> Result<(), Status> {
         Ok(())
     }
 
-    fn queue_consumer(&self) -> Option<Arc<dyn QueueConsumer>> {
-        None
+    fn grpc_call(&self, _call: GrpcCall) -> Result<(), Status> {
+        Ok(())
     }
 
-    fn property(&self, _path: &[&[u8]]) -> Option<PropertyValue> {
-        None
+    fn grpc_stream(&self, _token: u32, _target: GrpcTarget) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn grpc_send(&self, _token: u32, _message: Bytes, _end_of_stream: bool) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn resolve_dns(&self, _token: u32, _name: &str) -> Result<(), Status> {
+        Ok(())
     }
 }
