@@ -33,6 +33,7 @@ pub struct Message {
 
 /// What became of a message.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
 pub enum Outcome {
     /// The plugin let it go, perhaps changed.
     Passed(Message),
@@ -99,8 +100,11 @@ impl BufferedStream {
         self.pass(Side::Response, message).await
     }
 
-    /// Shows a request of the `http` crate. `Err` is the answer in its place: the plugin's own, or
-    /// 503 if it died, or 502 if it wants the connection to be cut or broke the request.
+    /// Shows a request of the `http` crate.
+    ///
+    /// # Errors
+    /// The answer in its place: the plugin's own, or 503 if it died, or 502 if it wants the
+    /// connection to be cut or broke the request.
     pub async fn pass_request(
         &mut self,
         request: Request<Bytes>,

@@ -62,7 +62,6 @@ pub(crate) enum HeadersCallback {
 type HttpCallResponseCallback = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 
 /// The callbacks of one instance. `None` where the plugin does not care.
-#[expect(clippy::struct_field_names, reason = "the specification's names")]
 pub(crate) struct Callbacks {
     pub(crate) on_context_create: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) on_vm_start: Option<TypedFunc<(u32, u32), u32>>,
@@ -83,6 +82,7 @@ pub(crate) struct Callbacks {
 }
 
 /// Callbacks of network plugins, of gRPC and of the host's extensions.
+#[expect(clippy::struct_field_names, reason = "the specification's names")]
 pub(crate) struct RareCallbacks {
     pub(crate) on_request_metadata: Option<TypedFunc<(u32, u32), u32>>,
     pub(crate) on_response_metadata: Option<TypedFunc<(u32, u32), u32>>,

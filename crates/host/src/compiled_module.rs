@@ -44,12 +44,13 @@ impl CompiledModule {
         check_signatures(module)?;
         check_allocator(module)?;
         let linker = hostcalls::linker_for(host, module, abi_version)?;
-        let linked = if module.imports().all(|import| matches!(import.ty(), ExternType::Func(_))) {
+        let is_complete = module.imports().all(|import| matches!(import.ty(), ExternType::Func(_)));
+        let imports = if is_complete {
             Linked::Complete(linker.instantiate_pre(module).map_err(LoadError::Compile)?)
         } else {
             Linked::WithoutMemory { linker: Arc::new(linker), module: module.clone() }
         };
-        Ok(Self { linked, abi_version })
+        Ok(Self { linked: imports, abi_version })
     }
 
     /// The ABI version that the module declares.

@@ -265,8 +265,9 @@ impl VmHandle {
         });
         hosts.into_iter().for_each(wake);
         for root in ended {
-            let services = self.delete_root(root);
-            services.into_iter().for_each(|services| services.ended());
+            if let Some(services) = self.delete_root(root) {
+                services.ended();
+            }
         }
     }
 

@@ -240,7 +240,6 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
             Self::Full(body) => body.poll_next(),
             Self::Straight(incoming) => {
                 let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
@@ -253,8 +252,8 @@ impl Body for UpstreamBody {
             Self::Trailed(_, trailers) if !trailers.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::trailers(std::mem::take(trailers)))))
             }
-            Self::Trailed(..) => Poll::Ready(None),
             Self::Messages(messages) => messages.poll_next(cx),
+            Self::Trailed(..) | Self::Empty => Poll::Ready(None),
         }
     }
 

@@ -17,6 +17,9 @@ use crate::snapshot::{
 
 mod trial;
 
+/// What variables are named that Istio passes to its own agent; plugins never see them.
+const RESERVED_VARIABLES: &str = "ISTIO_META_";
+
 /// Builds one snapshot after the other, remembering what was good.
 pub struct SnapshotBuilder {
     host: Arc<Host>,
@@ -187,6 +190,7 @@ impl SnapshotBuilder {
         let environment: Vec<(String, String)> = planned
             .environment
             .iter()
+            .filter(|variable| !variable.name.starts_with(RESERVED_VARIABLES))
             .filter_map(|variable| {
                 let value = match variable.value_from {
                     EnvValueSource::Inline => variable.value.clone(),

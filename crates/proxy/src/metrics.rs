@@ -3,12 +3,13 @@
 //! Each worker writes its own counters; they are added up when somebody asks. Names are Envoy's
 //! where Envoy has the thing, so that dashboards work.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use wasmplug_host::{BUCKETS, Host, LimitKind, MetricValue};
@@ -37,6 +38,17 @@ struct ProxyCollector {
     workers: Vec<Arc<WorkerMetrics>>,
     publisher: Publisher,
     host: Arc<Host>,
+}
+
+/// Names and values of labels.
+type Labels = Vec<(String, String)>;
+
+/// Kinds of metrics that plugins define.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CustomKind {
+    Counter,
+    Gauge,
+    Histogram,
 }
 
 /// One sample: its labels and its value.
@@ -154,20 +166,24 @@ impl ProxyCollector {
     }
 
     /// What plugins counted themselves, under their own names.
+    ///
+    /// Those that differ in their tags alone are one metric with labels.
     fn encode_custom(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
-        let help = "Defined by a plugin";
+        let mut families: BTreeMap<(String, CustomKind), Vec<(Labels, MetricValue)>> =
+            BTreeMap::new();
         for (name, value) in self.host.metrics().values() {
-            let name = &prometheus_name(&name);
-            match value {
-                MetricValue::Counter(value) => {
-                    // The text form adds `_total` to counters; the plugin's name has to stay.
-                    encode(out, name, help, MetricType::Unknown, &[(Vec::new(), value)])?;
-                }
-                MetricValue::Gauge(value) => {
-                    encode(out, name, help, MetricType::Gauge, &[(Vec::new(), value)])?;
-                }
-                MetricValue::Histogram { counts, sum } => {
-                    encode_histogram(out, name, help, &counts, sum)?;
+            let (labels, name) = tagged_name(&name);
+            families.entry((name, CustomKind::of(&value))).or_default().push((labels, value));
+        }
+        for ((name, kind), members) in families {
+            // The text form adds `_total` to counters; the plugin's name has to stay.
+            let help = "Defined by a plugin";
+            let mut family = out.encode_descriptor(&name, help, None, kind.metric_type())?;
+            for (labels, value) in members {
+                if labels.is_empty() {
+                    encode_custom_value(&mut family, &value)?;
+                } else {
+                    encode_custom_value(&mut family.encode_family(&labels)?, &value)?;
                 }
             }
         }
@@ -264,40 +280,87 @@ fn encode(
     Ok(())
 }
 
-fn encode_histogram(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    counts: &[u64],
-    sum: u64,
-) -> std::fmt::Result {
-    let metric = out.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
-    let bounds = BUCKETS.iter().map(|bound| *bound as f64).chain([f64::MAX]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-    Histogram { buckets, sum }.encode(metric)
+fn encode_custom_value(encoder: &mut MetricEncoder<'_>, value: &MetricValue) -> std::fmt::Result {
+    match value {
+        MetricValue::Counter(value) | MetricValue::Gauge(value) => encoder.encode_gauge(value),
+        MetricValue::Histogram { counts, sum } => {
+            #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
+            let bounds = BUCKETS.iter().map(|bound| *bound as f64).chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+            let count = counts.iter().sum();
+            #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
+            let sum = *sum as f64;
+            encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        }
+    }
 }
 
-struct Histogram {
-    buckets: Vec<(f64, u64)>,
-    sum: u64,
+// === impl CustomKind ===
+
+impl CustomKind {
+    fn of(value: &MetricValue) -> Self {
+        match value {
+            MetricValue::Counter(_) => Self::Counter,
+            MetricValue::Gauge(_) => Self::Gauge,
+            MetricValue::Histogram { .. } => Self::Histogram,
+        }
+    }
+
+    fn metric_type(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::Unknown,
+            Self::Gauge => MetricType::Gauge,
+            Self::Histogram => MetricType::Histogram,
+        }
+    }
 }
 
-impl EncodeMetric for Histogram {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        let count = self.buckets.iter().map(|(_, count)| count).sum();
-        #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
-        let sum = self.sum as f64;
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &self.buckets, None)
+/// Labels and name of a metric in whose name a plugin wrote `tag.=.value;.;` any number of times.
+///
+/// Source: Istio's convention, which its proxies take apart by configured expressions.
+fn tagged_name(name: &str) -> (Labels, String) {
+    let mut labels: Labels = Vec::new();
+    let mut rest = name;
+    while let Some((fragment, after)) = rest.split_once(";.;") {
+        let Some((tag, value)) = fragment.split_once(".=.") else { break };
+        let tag = prometheus_name(tag.trim_start_matches(['.', '_']));
+        let is_new = labels.iter().all(|(present, _)| *present != tag);
+        let begins_as_label = tag.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !is_new || !begins_as_label || tag.contains(':') {
+            break;
+        }
+        labels.push((tag, value.to_owned()));
+        rest = after;
     }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Histogram
-    }
+    (labels, prometheus_name(rest.trim_start_matches(['.', '_'])))
 }
 
 /// Every character that Prometheus does not allow becomes `_`. Source: Envoy.
 fn prometheus_name(name: &str) -> String {
     let valid = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == ':' { c } else { '_' };
     name.chars().map(valid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tagged_name;
+
+    #[test]
+    fn tags_in_a_name_become_labels() {
+        let (labels, name) = tagged_name("reporter.=.source;.;code.=.200;.;requests.total");
+        let expected = [("reporter", "source"), ("code", "200")];
+        assert_eq!(labels, expected.map(|(tag, value)| (tag.to_owned(), value.to_owned())));
+        assert_eq!(name, "requests_total");
+    }
+
+    #[test]
+    fn a_name_without_tags_stays() {
+        for (name, expected) in [("requests", "requests"), ("a;.;b", "a___b"), ("a.=.b", "a_=_b")] {
+            let (labels, found) = tagged_name(name);
+            assert!(labels.is_empty());
+            assert_eq!(found, expected.replace('=', "_"));
+        }
+        let twice = tagged_name("a.=.1;.;a.=.2;.;n");
+        assert_eq!(twice.0.len(), 1);
+    }
 }

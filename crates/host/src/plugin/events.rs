@@ -239,7 +239,9 @@ fn encode_answers(answers: &[DnsAnswer]) -> Bytes {
     }
     let mut data = BytesMut::new();
     data.put_u32_le(count(answers.len()));
-    answers.iter().for_each(|answer| data.put_u32_le(answer.ttl_seconds));
+    for answer in answers {
+        data.put_u32_le(answer.ttl_seconds);
+    }
     for answer in answers {
         data.put_slice(answer.address.as_bytes());
         data.put_u8(0);

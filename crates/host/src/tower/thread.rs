@@ -135,16 +135,19 @@ impl Home {
         };
         let mut log = LogFields::default();
         let held = tokio::time::timeout(hold, stream.pass_request(request)).await;
-        let result = held.unwrap_or_else(|_| Err(plain(StatusCode::GATEWAY_TIMEOUT)));
+        let result = match held {
+            Ok(result) => result,
+            Err(_) => Err(plain(StatusCode::GATEWAY_TIMEOUT)),
+        };
         let is_passed = result.is_ok();
         // Who asked may have left, and then drops the other end.
         let _ = passed.send(result);
         if is_passed && let Ok((response, back)) = response.await {
             let held = tokio::time::timeout(hold, stream.pass_response(response)).await;
             let response = held.unwrap_or_else(|_| plain(StatusCode::GATEWAY_TIMEOUT));
-            let (head, body) = response.into_parts();
-            log.response_headers = Some(Fields::from_response(&head));
-            let _ = back.send(Response::from_parts(head, body));
+            let (parts, body) = response.into_parts();
+            log.response_headers = Some(Fields::from_response(&parts));
+            let _ = back.send(Response::from_parts(parts, body));
         }
         stream.finish(log);
     }

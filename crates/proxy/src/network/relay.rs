@@ -255,10 +255,9 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
             let (bytes, end) = self.chain.take_outgoing();
             self.to_behind.add(bytes, end);
         }
-        let mut has_moved = match self.to_behind.poll_write(behind, cx) {
-            Ok(has_written) => has_written,
+        let Ok(mut has_moved) = self.to_behind.poll_write(behind, cx) else {
             // Nobody takes what the client sends any more.
-            Err(_) => return Ok(Progress::Over(PeerType::Local)),
+            return Ok(Progress::Over(PeerType::Local));
         };
         if !self.has_behind_ended && self.to_client.has_room() {
             match poll_read_available(behind, cx) {

@@ -223,7 +223,7 @@ impl Drop for WasmFactory {
 impl Retired {
     /// Whether these are its services.
     pub(super) fn is_served_by(&self, services: &WorkerServices) -> bool {
-        std::ptr::eq(&*self.services, services)
+        std::ptr::eq(Rc::as_ptr(&self.services), services)
     }
 }
 
