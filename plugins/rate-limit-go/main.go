@@ -10,8 +10,8 @@ import (
 	"strings"
 	"unicode"
 
+	proxywasm "wasmplug.dev/plugins/proxywasm-go"
 	"wasmplug.dev/plugins/rate-limit-go/internal/bucket"
-	"wasmplug.dev/plugins/rate-limit-go/internal/proxywasm"
 )
 
 const (
@@ -38,6 +38,7 @@ func init() {
 func main() {}
 
 type rateLimit struct {
+	proxywasm.DefaultPlugin
 	configuration string
 }
 
@@ -57,30 +58,31 @@ func (p *rateLimit) NewStream(contextID uint32) proxywasm.Stream {
 }
 
 type rateLimitStream struct {
+	proxywasm.DefaultStream
 	contextID     uint32
 	configuration string
 }
 
-func (s *rateLimitStream) OnRequestHeaders() proxywasm.Action {
+func (s *rateLimitStream) OnRequestHeaders(bool) proxywasm.Action {
 	stream := "stream " + strconv.FormatUint(uint64(s.contextID), 10)
 	left, ok := tokens.Take(proxywasm.Now())
 	if !ok {
-		proxywasm.Log(stream + ": rate limited")
+		proxywasm.Log(proxywasm.LogLevelInfo, stream+": rate limited")
 		headers := [][2]string{{"powered-by", "proxy-wasm-go-sdk!!"}}
 		proxywasm.SendLocalResponse(limitedStatus, headers, limitedBody)
 		return proxywasm.ActionPause
 	}
-	proxywasm.Log(stream + ": accepted, " + strconv.Itoa(left) + " tokens left")
+	proxywasm.Log(proxywasm.LogLevelInfo, stream+": accepted, "+strconv.Itoa(left)+" tokens left")
 	return proxywasm.ActionContinue
 }
 
 // OnResponseHeaders runs for the upstream's responses and for the plugin's own 403 alike.
-func (s *rateLimitStream) OnResponseHeaders() proxywasm.Action {
+func (s *rateLimitStream) OnResponseHeaders(bool) proxywasm.Action {
 	for name, value := range responseHeaders {
-		proxywasm.AddResponseHeader(name, value)
+		proxywasm.AddHeader(proxywasm.ResponseHeaders, name, value)
 	}
 	if s.configuration != "" {
-		proxywasm.AddResponseHeader("configdata", s.configuration)
+		proxywasm.AddHeader(proxywasm.ResponseHeaders, "configdata", s.configuration)
 	}
 	return proxywasm.ActionContinue
 }

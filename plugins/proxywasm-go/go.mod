@@ -1,0 +1,3 @@
+module wasmplug.dev/plugins/proxywasm-go
+
+go 1.24
