@@ -3,14 +3,16 @@
 //! The modules are kept in the tree, so that building and testing the product needs no WebAssembly
 //! toolchain. `--check` proves that they still are what their sources make.
 
+mod assemblyscript;
 mod build;
 mod check;
+mod cpp;
 mod interface;
 mod manifest;
 mod source;
 mod sysroot;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
@@ -32,23 +34,40 @@ pub(crate) struct Options {
 struct Plugin {
     name: &'static str,
     language: Language,
+    /// Folder of `plugins/` that is compiled into this plugin and others.
+    library: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Language {
     Rust,
     Go,
+    AssemblyScript,
+    Cpp,
 }
 
-const PLUGINS: [Plugin; 3] = [
-    Plugin { name: "rate-limit-go", language: Language::Go },
-    Plugin { name: "rate-limit-rust", language: Language::Rust },
-    Plugin { name: "tag-headers-rust", language: Language::Rust },
+/// What the plugins in Go have in common.
+const GO_LIBRARY: Option<&str> = Some("proxywasm-go");
+
+const PLUGINS: [Plugin; 7] = [
+    Plugin { name: "rate-limit-go", language: Language::Go, library: GO_LIBRARY },
+    Plugin { name: "rate-limit-rust", language: Language::Rust, library: None },
+    Plugin { name: "tag-headers-rust", language: Language::Rust, library: None },
+    Plugin { name: "tour-assemblyscript", language: Language::AssemblyScript, library: None },
+    Plugin { name: "tour-cpp", language: Language::Cpp, library: None },
+    Plugin { name: "tour-go", language: Language::Go, library: GO_LIBRARY },
+    Plugin { name: "tour-rust", language: Language::Rust, library: None },
 ];
 
 impl Plugin {
     fn folder(self, repository: &Repository) -> PathBuf {
         repository.path("plugins").join(self.name)
+    }
+
+    /// The folders that it is built from, its own first.
+    fn folders(self, repository: &Repository) -> Vec<PathBuf> {
+        let library = self.library.map(|library| repository.path("plugins").join(library));
+        [self.folder(repository)].into_iter().chain(library).collect()
     }
 
     fn prebuilt(self, repository: &Repository) -> PathBuf {
@@ -70,11 +89,11 @@ fn build_all(repository: &Repository) -> anyhow::Result<()> {
     let mut manifest = Manifest::default();
     fs_err::create_dir_all(prebuilt(repository))?;
     for plugin in PLUGINS {
-        let folder = plugin.folder(repository);
+        let folders = plugin.folders(repository);
         let module = build_in_tree(repository, &toolchains, plugin)?;
-        let elsewhere = build_elsewhere(&toolchains, plugin, &folder)?;
+        let elsewhere = build_elsewhere(&toolchains, plugin, &folders)?;
         let entry = Entry {
-            source_sha256: source::digest(&folder)?,
+            source_sha256: source::digest(&folders)?,
             module_sha256: sha256(&module),
             size: module.len(),
             toolchain: toolchains.version(plugin.language)?,
@@ -105,12 +124,14 @@ fn build_in_tree(
 fn build_elsewhere(
     toolchains: &Toolchains<'_>,
     plugin: Plugin,
-    folder: &Path,
+    folders: &[PathBuf],
 ) -> anyhow::Result<Vec<u8>> {
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let copy = temporary.path().join("another-place");
-    source::copy(folder, &copy)?;
-    toolchains.build(plugin, &copy, &temporary.path().join("work"))
+    let copies = temporary.path().join("another-place");
+    for folder in folders {
+        source::copy(folder, &copies.join(folder.file_name().context("a folder has a name")?))?;
+    }
+    toolchains.build(plugin, &copies.join(plugin.name), &temporary.path().join("work"))
 }
 
 fn prebuilt(repository: &Repository) -> PathBuf {

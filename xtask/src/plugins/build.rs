@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use crate::plugins::sysroot::{self, TARGET, WasmRust, remap};
-use crate::plugins::{Language, Plugin};
+use crate::plugins::{Language, Plugin, assemblyscript, cpp};
 use crate::process;
 use crate::repository::Repository;
 
@@ -39,6 +39,8 @@ impl<'a> Toolchains<'a> {
                 Command::new("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local"),
             )
             .context("plugins in Go need Go 1.24 or newer"),
+            Language::AssemblyScript => assemblyscript::version(self.repository),
+            Language::Cpp => cpp::version(),
         }
     }
 
@@ -53,11 +55,14 @@ impl<'a> Toolchains<'a> {
         let module = match plugin.language {
             Language::Rust => self.build_rust(plugin, folder, work)?,
             Language::Go => build_go(folder, work)?,
+            Language::AssemblyScript => assemblyscript::build(folder, work)?,
+            Language::Cpp => cpp::build(folder, work)?,
         };
         Ok(fs_err::read(module)?)
     }
 
-    /// Runs the unit tests of what in a plugin needs no host, on this machine.
+    /// Runs the unit tests of what in a plugin needs no host, on this machine, in languages that
+    /// bring a way to write them; the proxy's tests run all plugins.
     pub(super) fn test(&self, plugin: Plugin, folder: &Path) -> anyhow::Result<()> {
         let mut command = match plugin.language {
             Language::Rust => {
@@ -71,6 +76,7 @@ impl<'a> Toolchains<'a> {
                 command.args(["test", "./..."]).envs(GO_ENVIRONMENT);
                 command
             }
+            Language::AssemblyScript | Language::Cpp => return Ok(()),
         };
         process::run(command.current_dir(folder))
     }

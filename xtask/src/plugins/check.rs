@@ -52,7 +52,7 @@ fn check(
     entry: &Entry,
 ) -> anyhow::Result<Verdict> {
     let name = plugin.name;
-    if source::digest(&plugin.folder(repository))? != entry.source_sha256 {
+    if source::digest(&plugin.folders(repository))? != entry.source_sha256 {
         bail!("the sources of `{name}` changed since its module was built; {REBUILD_HINT}");
     }
     let kept = fs::read(plugin.prebuilt(repository))?;

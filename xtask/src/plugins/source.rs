@@ -8,17 +8,23 @@ use fs_err as fs;
 use crate::plugins::sha256;
 
 /// Names of files that decide what the module is; a README or a Dockerfile does not.
-const SOURCE_EXTENSIONS: [&str; 6] = ["rs", "toml", "lock", "go", "mod", "sum"];
+const SOURCE_EXTENSIONS: [&str; 10] =
+    ["rs", "toml", "lock", "go", "mod", "sum", "ts", "json", "cc", "h"];
+/// Folders of what compilers and package clients leave behind.
+const BUILT_FOLDERS: [&str; 3] = ["target", "build", "node_modules"];
 
-/// SHA-256 over the source files of a plugin: for each, in the order of their paths, the path, the
-/// length and the content.
-pub(super) fn digest(folder: &Path) -> anyhow::Result<String> {
+/// SHA-256 over the source files of a plugin: for each, in the order of its folders and their
+/// paths, the path, the length and the content.
+pub(super) fn digest(folders: &[PathBuf]) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    for path in files(folder)? {
-        let content = fs::read(folder.join(&path))?;
-        let path = path.to_str().with_context(|| format!("`{}` is no UTF-8", path.display()))?;
-        bytes.extend_from_slice(format!("{path}\0{}\0", content.len()).as_bytes());
-        bytes.extend_from_slice(&content);
+    for folder in folders {
+        for path in files(folder)? {
+            let content = fs::read(folder.join(&path))?;
+            let path =
+                path.to_str().with_context(|| format!("`{}` is no UTF-8", path.display()))?;
+            bytes.extend_from_slice(format!("{path}\0{}\0", content.len()).as_bytes());
+            bytes.extend_from_slice(&content);
+        }
     }
     Ok(sha256(&bytes))
 }
@@ -43,7 +49,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         for entry in fs::read_dir(&current)? {
             let path = entry?.path();
             if path.is_dir() {
-                if !path.ends_with("target") {
+                if !BUILT_FOLDERS.iter().any(|built| path.ends_with(built)) {
                     folders.push(path);
                 }
             } else if is_source(&path) {
@@ -74,6 +80,10 @@ mod tests {
         folder
     }
 
+    fn digest_of(folder: &tempfile::TempDir) -> String {
+        digest(&[folder.path().to_path_buf()]).unwrap()
+    }
+
     const FILES: [(&str, &str); 3] =
         [("Cargo.toml", "a"), ("src/lib.rs", "b"), ("src/bucket.rs", "c")];
 
@@ -82,12 +92,12 @@ mod tests {
         let original = plugin(&FILES);
         let documented =
             plugin(&[&FILES[..], &[("README.md", "text"), ("target/x.rs", "built")]].concat());
-        assert_eq!(digest(original.path()).unwrap(), digest(documented.path()).unwrap());
+        assert_eq!(digest_of(&original), digest_of(&documented));
     }
 
     #[test]
     fn the_digest_changes_with_content_name_and_number_of_sources() {
-        let original = digest(plugin(&FILES).path()).unwrap();
+        let original = digest_of(&plugin(&FILES));
         let changed: [&[(&str, &str)]; 4] = [
             &[("Cargo.toml", "a"), ("src/lib.rs", "b"), ("src/bucket.rs", "d")],
             &[("Cargo.toml", "a"), ("src/lib.rs", "b"), ("src/pail.rs", "c")],
@@ -95,8 +105,20 @@ mod tests {
             &[("Cargo.toml", "a"), ("src/lib.rs", "b"), ("src/bucket.rs", "c"), ("Cargo.lock", "")],
         ];
         for files in changed {
-            assert_ne!(digest(plugin(files).path()).unwrap(), original, "{files:?}");
+            assert_ne!(digest_of(&plugin(files)), original, "{files:?}");
         }
+    }
+
+    #[test]
+    fn the_digest_changes_with_what_other_plugins_share() {
+        let paths = |folders: &[&tempfile::TempDir]| -> Vec<PathBuf> {
+            folders.iter().map(|folder| folder.path().to_path_buf()).collect()
+        };
+        let (own, library) = (plugin(&FILES), plugin(&[("go.mod", "a")]));
+        let changed = plugin(&[("go.mod", "b")]);
+        let original = digest(&paths(&[&own, &library])).unwrap();
+        assert_ne!(digest(&paths(&[&own])).unwrap(), original);
+        assert_ne!(digest(&paths(&[&own, &changed])).unwrap(), original);
     }
 
     #[test]
@@ -104,11 +126,11 @@ mod tests {
         let original = plugin(&FILES);
         let copied = tempfile::tempdir().unwrap();
         copy(original.path(), copied.path()).unwrap();
-        assert_eq!(digest(original.path()).unwrap(), digest(copied.path()).unwrap());
+        assert_eq!(digest_of(&original), digest_of(&copied));
     }
 
     #[test]
     fn a_missing_folder_is_an_error() {
-        assert!(digest(Path::new("no/such/folder")).is_err());
+        assert!(digest(&[PathBuf::from("no/such/folder")]).is_err());
     }
 }
