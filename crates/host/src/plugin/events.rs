@@ -10,7 +10,7 @@ use crate::abi::Status;
 use crate::callout::{CallKind, GrpcStatus, HttpCallResponse};
 use crate::context::{Input, StreamContext};
 use crate::error::Failure;
-use crate::fields::{Fields, FieldsKind};
+use crate::fields::Fields;
 use crate::stream::{LogFields, StreamHost};
 
 /// What a name was found to mean.
@@ -35,23 +35,16 @@ impl Plugin {
         response: Option<HttpCallResponse>,
     ) -> Result<(), Failure> {
         self.vm.with_state(|state| state.tokens.release(token, self.root));
-        let is_failure = response.is_none();
-        let response = response.unwrap_or_else(|| HttpCallResponse {
-            headers: Fields::new(FieldsKind::Response),
-            body: Bytes::new(),
-            trailers: Fields::new(FieldsKind::Trailers),
+        let (headers, body, trailers) = response.as_ref().map_or((0, 0, 0), |response| {
+            let HttpCallResponse { headers, body, trailers } = response;
+            (count(headers.len()), count(body.len()), count(trailers.len()))
         });
-        let params = (
-            self.root,
-            token,
-            count(response.headers.len()),
-            count(response.body.len()),
-            count(response.trailers.len()),
-        );
-        if is_failure {
+        let params = (self.root, token, headers, body, trailers);
+        if response.is_none() {
             self.set_status(Status::BrokenConnection.into(), "reset");
         }
-        self.set_input(Some(Input::HttpResponse(response)));
+        // Without an answer there are no maps and no body to look at, as in Envoy.
+        self.set_input(response.map(Input::HttpResponse));
         let callback = self.vm.callbacks().on_http_call_response.as_ref();
         let result =
             self.vm.call_optional(self.root, "proxy_on_http_call_response", callback, params);

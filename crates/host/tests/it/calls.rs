@@ -199,6 +199,8 @@ fn a_failed_call_has_no_headers_and_a_status_until_the_next() {
            (func $status (got get_status @num @out) (call $got_number '  code' #0))
          on http_call_response:
            (call $number 'headers' (local.get $headers))
+           (got get_header_map_value #6 ':status' @out)
+           (got get_buffer_bytes #4 #0 #all @out)
            (call $status)
          on tick:
            (call $status)",
@@ -208,6 +210,8 @@ fn a_failed_call_has_no_headers_and_a_status_until_the_next() {
             1:   code OK 0
             > answer 4 failure
             1: headers 0
+            1: get_header_map_value 6 :status -> BAD_ARGUMENT
+            1: get_buffer_bytes 4 0 all -> NOT_FOUND
             1: get_status -> OK "reset"
             1:   code OK 11
             > tick
@@ -215,6 +219,8 @@ fn a_failed_call_has_no_headers_and_a_status_until_the_next() {
             1:   code OK 11
             > answer 8 :status=200
             1: headers 1
+            1: get_header_map_value 6 :status -> OK "200"
+            1: get_buffer_bytes 4 0 all -> OK empty
             1: get_status -> OK empty
             1:   code OK 11
         "#]],
