@@ -10,9 +10,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::abi::{MetricType, Status};
 
 /// Upper bounds of the histogram's buckets. Source: Envoy's defaults.
-pub const BUCKETS: [u64; 18] = [
-    1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
-    1_800_000, 3_600_000,
+pub const BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1_000.0,
+    2_500.0,
+    5_000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
 ];
 
 /// Longest name of a metric, in bytes. Source: ours; names live as long as the process.
@@ -179,7 +196,8 @@ impl DefinedMetrics {
             }
             Metric::Gauge(value) => value.store(amount, Ordering::Relaxed),
             Metric::Histogram(histogram) => {
-                let bucket = BUCKETS.partition_point(|bound| *bound < amount);
+                #[expect(clippy::cast_precision_loss, reason = "no bound is that large")]
+                let bucket = BUCKETS.partition_point(|bound| *bound < amount as f64);
                 if let Some(count) = histogram.counts.get(bucket) {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
@@ -271,12 +289,12 @@ mod tests {
         let store = MetricStore::default();
         let mut vm = DefinedMetrics::new(1);
         let id = vm.define(&store, "h".into(), MetricType::Histogram).unwrap();
-        for value in [1, 2, 5, 4_000_000] {
+        for value in [0, 1, 2, 5, 4_000_000] {
             vm.record(id, value).unwrap();
         }
         let Some((_, MetricValue::Histogram { counts, sum })) = store.values().pop() else {
             panic!("no histogram");
         };
-        assert_eq!((counts[0], counts[1], counts[18], sum), (1, 2, 1, 4_000_008));
+        assert_eq!((counts[0], counts[1], counts[2], counts[19], sum), (1, 1, 2, 1, 4_000_008));
     }
 }

@@ -30,7 +30,7 @@ fn ids_carry_the_type_and_the_same_name_has_the_same_id() {
             =  Counter(0)
             = a Counter(0)
             = a Gauge(0)
-            = a Histogram { counts: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], sum: 0 }
+            = a Histogram { counts: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], sum: 0 }
             = b Counter(0)
         "#]],
     );
@@ -118,7 +118,7 @@ fn histograms_only_record() {
             1: increment_metric 6 1L -> BAD_ARGUMENT
             1: get_metric 6 -> BAD_ARGUMENT
             > metrics
-            = h Histogram { counts: [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], sum: 1 }
+            = h Histogram { counts: [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], sum: 1 }
         "#]],
     );
 }
