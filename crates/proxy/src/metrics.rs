@@ -284,8 +284,7 @@ fn encode_custom_value(encoder: &mut MetricEncoder<'_>, value: &MetricValue) -> 
     match value {
         MetricValue::Counter(value) | MetricValue::Gauge(value) => encoder.encode_gauge(value),
         MetricValue::Histogram { counts, sum } => {
-            #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
-            let bounds = BUCKETS.iter().map(|bound| *bound as f64).chain([f64::MAX]);
+            let bounds = BUCKETS.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
             let count = counts.iter().sum();
             #[expect(clippy::cast_precision_loss, reason = "the text form is a float anyway")]
