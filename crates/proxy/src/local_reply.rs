@@ -41,7 +41,10 @@ pub(crate) fn message(reply: LocalReply, cx: ReplyContext) -> (Fields, BodyBuffe
     }
     set_length(&mut headers, &reply, cx);
     let forbids_body = forbids_body(&reply);
-    if !reply.body.is_empty() && !forbids_body && headers.get(CONTENT_TYPE).is_none() {
+    if reply.body.is_empty() || forbids_body {
+        // Nothing is said about a body that is not there, as in Envoy.
+        headers.remove(CONTENT_TYPE);
+    } else if headers.get(CONTENT_TYPE).is_none() {
         headers.push(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     let body = if forbids_body { Bytes::new() } else { reply.body };
@@ -227,10 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn a_status_without_a_body_gets_none() {
-        let (headers, body) = message(reply(&[], 204, "x"), ReplyContext::default());
-        assert_eq!(text(&headers), ":status=204");
-        assert!(body.is_empty());
+    fn nothing_is_said_about_a_body_that_is_not_there() {
+        for (status, text_of_body) in [(204, "x"), (403, "")] {
+            let reply = reply(&[("content-type", "a/b"), ("a", "b")], status, text_of_body);
+            let (headers, body) = message(reply, ReplyContext::default());
+            assert_eq!(text(&headers), format!(":status={status} a=b"));
+            assert!(body.is_empty());
+        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ cases! {
     // Checks: LR-02
     without_a_body => replying("request_headers", "(call $reply #401 '' {x-a: 1})")
         .send([get("/")]);
+    without_a_body_but_with_its_type => replying("request_headers",
+        "(call $reply #401 '' {content-type: text/html; x-a: 1})").send([get("/")]);
     // Checks: LR-03
     with_its_own_content_type => replying("request_headers",
         "(call $reply #200 '<p>' {content-type: text/html; x-a: 1})").send([get("/")]);
