@@ -4,6 +4,7 @@
 //! be the same in our data plane.
 
 mod bootstrap;
+mod log;
 
 use std::{
     fmt, io,
@@ -22,7 +23,8 @@ use tempfile::TempDir;
 
 use crate::{client::RawClient, patience};
 
-pub use bootstrap::{FailurePolicy, WasmFilter};
+pub use self::bootstrap::{FailurePolicy, WasmFilter};
+pub use self::log::PluginLine;
 
 /// Environment variable that names the Envoy binary.
 pub const ENVOY_VARIABLE: &str = "WASMPLUG_ENVOY";
@@ -44,9 +46,18 @@ pub struct Envoy {
 #[derive(Debug, Clone)]
 pub struct EnvoyBuilder {
     upstream: Option<SocketAddr>,
-    filters: Vec<WasmFilter>,
+    traffic: Traffic,
     log_level: String,
+}
+
+/// What an Envoy does with requests, apart from where they go.
+#[derive(Debug, Clone, Default)]
+struct Traffic {
+    filters: Vec<WasmFilter>,
+    /// Further clusters, by name.
+    clusters: Vec<(String, SocketAddr)>,
     passes_trailers: bool,
+    has_http2_upstream: bool,
 }
 
 /// Why an Envoy that is there did not start.
@@ -90,12 +101,7 @@ struct Process {
 impl Envoy {
     /// An Envoy without filters.
     pub fn builder() -> EnvoyBuilder {
-        EnvoyBuilder {
-            upstream: None,
-            filters: Vec::new(),
-            log_level: "info".to_owned(),
-            passes_trailers: false,
-        }
+        EnvoyBuilder { upstream: None, traffic: Traffic::default(), log_level: "info".to_owned() }
     }
 
     /// The Envoy binary: `WASMPLUG_ENVOY`, or `target/tools/bin/envoy` of this workspace.
@@ -118,6 +124,15 @@ impl Envoy {
     /// Its log so far, which may lag behind what it did; [`Self::stop`] returns all of it.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// The metrics in the text form of Prometheus, histograms up to date.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::admin_get`].
+    pub fn prometheus(&self) -> io::Result<String> {
+        self.admin_get("/stats/prometheus")
     }
 
     /// The answer of the admin interface to a path, as text.
@@ -165,7 +180,21 @@ impl EnvoyBuilder {
     /// Adds a Wasm filter after those already there; the router comes last.
     #[must_use]
     pub fn wasm_filter(mut self, filter: WasmFilter) -> Self {
-        self.filters.push(filter);
+        self.traffic.filters.push(filter);
+        self
+    }
+
+    /// Adds a cluster that plugins can call.
+    #[must_use]
+    pub fn cluster(mut self, name: &str, addr: SocketAddr) -> Self {
+        self.traffic.clusters.push((name.to_owned(), addr));
+        self
+    }
+
+    /// Speaks HTTP/2 with the upstream, without TLS and from the first byte. Default: HTTP/1.1.
+    #[must_use]
+    pub fn http2_upstream(mut self) -> Self {
+        self.traffic.has_http2_upstream = true;
         self
     }
 
@@ -179,7 +208,7 @@ impl EnvoyBuilder {
     /// Lets HTTP/1 trailers pass in both directions. Default: Envoy drops them.
     #[must_use]
     pub fn trailers(mut self) -> Self {
-        self.passes_trailers = true;
+        self.traffic.passes_trailers = true;
         self
     }
 
@@ -205,7 +234,7 @@ impl EnvoyBuilder {
         let directory = TempDir::new().map_err(at("make a directory"))?;
         let config = directory.path().join("bootstrap.json");
         let admin_path = directory.path().join("admin.txt");
-        let document = bootstrap::document(upstream, &self.filters, self.passes_trailers);
+        let document = bootstrap::document(upstream, &self.traffic);
         std::fs::write(&config, document.to_string()).map_err(at("write the bootstrap"))?;
         let child = Command::new(binary)
             .arg("-c")

@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::Traffic;
+
 /// One `envoy.filters.http.wasm`.
 ///
 /// Source: Envoy API, `envoy.extensions.wasm.v3.PluginConfig`.
@@ -97,12 +99,8 @@ impl WasmFilter {
 }
 
 /// The whole document; JSON is YAML, and needs no quoting rules.
-pub(super) fn document(
-    upstream: SocketAddr,
-    filters: &[WasmFilter],
-    passes_trailers: bool,
-) -> Value {
-    let mut http_filters: Vec<Value> = filters.iter().map(WasmFilter::document).collect();
+pub(super) fn document(upstream: SocketAddr, traffic: &Traffic) -> Value {
+    let mut http_filters: Vec<Value> = traffic.filters.iter().map(WasmFilter::document).collect();
     http_filters.push(json!({
         "name": "envoy.filters.http.router",
         "typed_config": {
@@ -110,33 +108,46 @@ pub(super) fn document(
         },
     }));
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let passes_trailers = traffic.passes_trailers;
+    let protocol = if traffic.has_http2_upstream {
+        json!({ "http2_protocol_options": {} })
+    } else {
+        json!({ "http_protocol_options": { "enable_trailers": passes_trailers } })
+    };
+    let mut clusters = vec![cluster("upstream", upstream, &protocol)];
+    let http1 = json!({ "http_protocol_options": {} });
+    clusters.extend(traffic.clusters.iter().map(|(name, addr)| cluster(name, *addr, &http1)));
     json!({
         "admin": { "address": address(any_port) },
+        // Histograms are merged when somebody asks, not every five seconds.
+        "stats_flush_on_admin": true,
         "static_resources": {
             "listeners": [{
                 "name": "traffic",
                 "address": address(any_port),
                 "filter_chains": [{ "filters": [connection_manager(&http_filters, passes_trailers)] }],
             }],
-            "clusters": [{
-                "name": "upstream",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.\
-                                  HttpProtocolOptions",
-                        "explicit_http_config": {
-                            "http_protocol_options": { "enable_trailers": passes_trailers },
-                        },
-                    },
-                },
-                "load_assignment": {
-                    "cluster_name": "upstream",
-                    "endpoints": [{
-                        "lb_endpoints": [{ "endpoint": { "address": address(upstream) } }],
-                    }],
-                },
+            "clusters": clusters,
+        },
+    })
+}
+
+fn cluster(name: &str, endpoint: SocketAddr, protocol: &Value) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.\
+                          HttpProtocolOptions",
+                "explicit_http_config": protocol,
+            },
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{
+                "lb_endpoints": [{ "endpoint": { "address": address(endpoint) } }],
             }],
         },
     })
