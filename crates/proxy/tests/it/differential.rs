@@ -12,9 +12,11 @@ mod examples;
 mod failures;
 mod headers;
 mod local_replies;
+mod metrics;
 mod pausing;
 mod plain;
 mod reasons;
+mod tour;
 mod transcript;
 
 /// Makes a test of each case, so that a failure has a name.

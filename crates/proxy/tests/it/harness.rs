@@ -6,6 +6,7 @@
 //! ```
 
 mod guest;
+mod log_lines;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -21,6 +22,8 @@ use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, SnapshotBuilder};
 use wasmplug_testkit::upstream::UpstreamBuilder;
 use wasmplug_testkit::{RawClient, Response, Upstream, UpstreamThread};
+
+pub(crate) use self::log_lines::LogLines;
 
 /// Names the folder of the example plugins. Default: `plugins/prebuilt` of the repository.
 const PREBUILT_VARIABLE: &str = "WASMPLUG_PREBUILT_DIR";
@@ -54,6 +57,7 @@ pub(crate) struct Running {
     modules: Modules,
     builder: SnapshotBuilder,
     runtime: Runtime,
+    log: Arc<LogLines>,
 }
 
 /// Modules as files, and the plan of the resources that point at them.
@@ -223,13 +227,14 @@ impl Setup {
         let mut config = ProxyConfig::new(upstream.addr().into());
         (self.tune)(&mut config);
         let modules = Modules::new();
-        let host = Arc::new(Host::new().unwrap());
+        let log = Arc::new(LogLines::default());
+        let host = Arc::new(Host::new().unwrap().with_log_sink(Arc::clone(&log) as _));
         let store = StoreOptions::new(modules.directory.path().join("cache"));
         let store = Arc::new(ModuleStore::open(store).unwrap());
         let builder = SnapshotBuilder::new(Arc::clone(&host), store, self.limits, HashMap::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let proxy = Proxy::start(config, host).unwrap();
-        Running { proxy, upstream, modules, builder, runtime }
+        Running { proxy, upstream, modules, builder, runtime, log }
     }
 }
 
@@ -262,6 +267,17 @@ impl Running {
 
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// What plugins logged so far.
+    pub(crate) fn log(&self) -> &LogLines {
+        &self.log
+    }
+
+    /// Waits until no connection of a client is left, and with them no stream. Needs the admin
+    /// pages.
+    pub(crate) fn wait_until_idle(&self) {
+        self.wait_for_stat("envoy_http_downstream_cx_active 0");
     }
 
     /// A connection to the proxy.

@@ -1,17 +1,18 @@
 //! One case: what runs, what is sent, and which differences are known.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use socket2::{Domain, Socket, Type};
-use wasmplug_testkit::envoy::{Envoy, FailurePolicy, WasmFilter};
+use wasmplug_api::{FailStrategy, PlannedPlugin};
+use wasmplug_testkit::envoy::{Envoy, FailurePolicy, PluginLine, WasmFilter};
 use wasmplug_testkit::upstream::UpstreamBuilder;
-use wasmplug_testkit::{Upstream, UpstreamThread};
+use wasmplug_testkit::{Upstream, UpstreamThread, patience};
 
-use super::diff;
 use super::transcript::Transcript;
-use crate::harness::{Modules, Plugin, Setup};
+use super::{diff, metrics};
+use crate::harness::{Modules, Plugin, Setup, eventually};
 
 /// How often a case that has to be fast is begun anew.
 const TRIES: usize = 20;
@@ -26,6 +27,10 @@ pub(super) struct Case {
     is_upstream_down: bool,
     passes_trailers: bool,
     connections: Vec<Vec<Request>>,
+    clusters: Vec<(&'static str, Cluster)>,
+    compares_log: bool,
+    /// How the names of the metrics begin that are compared.
+    metrics: Option<&'static str>,
     unordered: &'static [&'static str],
     within: Option<Duration>,
     differences: Vec<Difference>,
@@ -38,7 +43,13 @@ struct Difference {
     lines: &'static [&'static str],
 }
 
-/// The upstream of one run.
+/// A cluster that plugins call.
+enum Cluster {
+    Up(Box<dyn Fn() -> UpstreamBuilder>),
+    Down,
+}
+
+/// The upstream, or a cluster, of one run.
 enum Behind {
     Running(UpstreamThread),
     /// The port is taken and nobody listens: connections are refused.
@@ -53,6 +64,9 @@ pub(super) fn case() -> Case {
         is_upstream_down: false,
         passes_trailers: false,
         connections: Vec::new(),
+        clusters: Vec::new(),
+        compares_log: false,
+        metrics: None,
         unordered: &[],
         within: None,
         differences: Vec::new(),
@@ -106,6 +120,33 @@ impl Case {
         Self { is_upstream_down: true, ..self }
     }
 
+    /// Adds a cluster that plugins can call.
+    pub(super) fn cluster(
+        mut self,
+        name: &'static str,
+        cluster: impl Fn() -> UpstreamBuilder + 'static,
+    ) -> Self {
+        self.clusters.push((name, Cluster::Up(Box::new(cluster))));
+        self
+    }
+
+    /// Adds a cluster in which nobody listens.
+    pub(super) fn cluster_down(mut self, name: &'static str) -> Self {
+        self.clusters.push((name, Cluster::Down));
+        self
+    }
+
+    /// Compares what plugins log as well, from the first line of a stream on: Envoy starts a plugin
+    /// more often, and what it logs then is not compared.
+    pub(super) fn log(self) -> Self {
+        Self { compares_log: true, ..self }
+    }
+
+    /// Compares the metrics as well whose names begin like this.
+    pub(super) fn metrics(self, prefix: &'static str) -> Self {
+        Self { metrics: Some(prefix), ..self }
+    }
+
     /// Envoy lets HTTP/1 trailers pass, as our proxy always does.
     pub(super) fn trailers(self) -> Self {
         Self { passes_trailers: true, ..self }
@@ -139,8 +180,19 @@ impl Case {
 
     /// Runs both and compares.
     pub(super) fn check(self) {
-        let Some(envoy) = self.until_in_time(|| self.run_envoy()) else { return };
+        self.check_transcript();
+    }
+
+    /// Runs both and compares, and returns what came of it here.
+    pub(super) fn check_transcript(self) -> Vec<String> {
         let ours = self.until_in_time(|| Some(self.run_ours())).unwrap();
+        if let Some(envoy) = self.until_in_time(|| self.run_envoy(&ours)) {
+            self.compare(&envoy, &ours);
+        }
+        ours.lines
+    }
+
+    fn compare(&self, envoy: &Transcript, ours: &Transcript) {
         let found = diff::lines(&envoy.lines, &ours.lines);
         let expected: Vec<&str> = self.differences.iter().flat_map(|d| d.lines).copied().collect();
         let reasons: Vec<&str> = self.differences.iter().map(|d| d.reason).collect();
@@ -165,69 +217,129 @@ impl Case {
         panic!("the machine is too busy for {longest:?}");
     }
 
-    /// `None` if there is no Envoy.
-    fn run_envoy(&self) -> Option<Transcript> {
+    /// `None` if there is no Envoy. Its metrics lag behind: they are asked for until they are those
+    /// of our run, as long as the testkit is patient.
+    fn run_envoy(&self, ours: &Transcript) -> Option<Transcript> {
         let upstream = self.start_upstream();
+        let clusters = self.start_clusters();
         let modules = Modules::new();
         let plan = modules.plan(&self.plugins);
-        let filters = plan.plugins().map(|planned| {
-            let path = planned.url.to_string();
-            let path = path.strip_prefix("file://").expect("the harness writes files");
-            let name = planned.resource.to_string();
-            WasmFilter {
-                root_id: planned.root_id.clone(),
-                fail_policy: Some(match planned.fail_strategy {
-                    wasmplug_api::FailStrategy::FailOpen => FailurePolicy::FailOpen,
-                    wasmplug_api::FailStrategy::FailClose => FailurePolicy::FailClosed,
-                    wasmplug_api::FailStrategy::FailReload => FailurePolicy::FailReload,
-                }),
-                ..WasmFilter::new(&name, path, &planned.configuration)
-            }
-        });
-        let builder = filters
-            .fold(Envoy::builder().upstream(upstream.addr()), |builder, filter| {
-                builder.wasm_filter(filter)
-            });
+        let mut builder = Envoy::builder().upstream(upstream.addr());
+        for planned in plan.plugins() {
+            builder = builder.wasm_filter(filter(planned));
+        }
+        for (name, cluster) in &clusters {
+            builder = builder.cluster(name, cluster.addr());
+        }
         let builder = if self.passes_trailers { builder.trailers() } else { builder };
         let envoy = builder.start().unwrap_or_else(|error| panic!("{error}"))?;
-        Some(self.converse(envoy.addr(), &upstream))
+        let mut transcript = self.converse(envoy.addr(), &upstream, &clusters);
+        if let Some(prefix) = self.metrics {
+            let read = || metrics::lines(&envoy.prometheus().unwrap(), prefix);
+            let begin = Instant::now();
+            let mut lines = read();
+            while ours.metrics != lines && begin.elapsed() < patience() {
+                lines = read();
+            }
+            transcript.metrics(lines);
+        }
+        if self.compares_log {
+            eventually(|| envoy.stats().unwrap().contains("downstream_cx_active: 0\n"));
+            let lines = PluginLine::all(&envoy.stop().unwrap());
+            let of_streams = lines.into_iter().skip_while(|line| !line.is_of_stream);
+            transcript.log(of_streams.map(|line| format!("{} {}", line.level, line.message)));
+        }
+        Some(transcript)
     }
 
     fn run_ours(&self) -> Transcript {
         let upstream = self.start_upstream();
+        let clusters = self.start_clusters();
         let address = upstream.addr();
+        let named: Vec<_> =
+            clusters.iter().map(|(name, cluster)| ((*name).to_owned(), cluster.addr())).collect();
         let setup = Setup::new().tune(move |config| {
             config.upstream = address.into();
             config.server_name = HeaderValue::from_static("envoy");
+            config.clusters = named.into_iter().map(|(name, addr)| (name, addr.into())).collect();
         });
-        let proxy = self.plugins.iter().cloned().fold(setup, Setup::plugin).start();
-        self.converse(proxy.proxy().listen_address(), &upstream)
+        let proxy = self.plugins.iter().cloned().fold(setup, Setup::plugin).admin().start();
+        let logged_at_the_start = proxy.log().all().len();
+        let mut transcript = self.converse(proxy.proxy().listen_address(), &upstream, &clusters);
+        proxy.wait_until_idle();
+        if let Some(prefix) = self.metrics {
+            let text = proxy.admin("/stats/prometheus").text();
+            transcript.metrics(metrics::lines(&text, prefix));
+        }
+        if self.compares_log {
+            transcript.log(proxy.log().all().into_iter().skip(logged_at_the_start));
+        }
+        transcript
     }
 
     fn start_upstream(&self) -> Behind {
-        if !self.is_upstream_down {
-            return Behind::Running(UpstreamThread::start((self.upstream)()).unwrap());
-        }
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        Behind::Down(socket)
+        if self.is_upstream_down { Behind::down() } else { Behind::running((self.upstream)()) }
     }
 
-    fn converse(&self, proxy: SocketAddr, upstream: &Behind) -> Transcript {
+    fn start_clusters(&self) -> Vec<(&'static str, Behind)> {
+        let start = |cluster: &Cluster| match cluster {
+            Cluster::Up(cluster) => Behind::running(cluster()),
+            Cluster::Down => Behind::down(),
+        };
+        self.clusters.iter().map(|(name, cluster)| (*name, start(cluster))).collect()
+    }
+
+    fn converse(
+        &self,
+        proxy: SocketAddr,
+        upstream: &Behind,
+        clusters: &[(&str, Behind)],
+    ) -> Transcript {
         let mut transcript = Transcript::new(self.unordered);
         for (number, requests) in self.connections.iter().enumerate() {
             transcript.connection(number, proxy, requests);
         }
-        if let Behind::Running(upstream) = upstream {
-            upstream.received().iter().for_each(|received| transcript.received(received));
+        for (name, behind) in [("upstream", upstream)].into_iter().chain(named(clusters)) {
+            if let Behind::Running(upstream) = behind {
+                upstream.received().iter().for_each(|received| transcript.received(name, received));
+            }
         }
         transcript
+    }
+}
+
+fn named<'a>(clusters: &'a [(&'a str, Behind)]) -> impl Iterator<Item = (&'a str, &'a Behind)> {
+    clusters.iter().map(|(name, behind)| (*name, behind))
+}
+
+/// What Envoy needs to run a plugin of the plan.
+fn filter(planned: &PlannedPlugin) -> WasmFilter {
+    let path = planned.url.to_string();
+    let path = path.strip_prefix("file://").expect("the harness writes files");
+    WasmFilter {
+        root_id: planned.root_id.clone(),
+        fail_policy: Some(match planned.fail_strategy {
+            FailStrategy::FailOpen => FailurePolicy::FailOpen,
+            FailStrategy::FailClose => FailurePolicy::FailClosed,
+            FailStrategy::FailReload => FailurePolicy::FailReload,
+        }),
+        ..WasmFilter::new(&planned.resource.to_string(), path, &planned.configuration)
     }
 }
 
 // === impl Behind ===
 
 impl Behind {
+    fn running(upstream: UpstreamBuilder) -> Self {
+        Self::Running(UpstreamThread::start(upstream).unwrap())
+    }
+
+    fn down() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self::Down(socket)
+    }
+
     fn addr(&self) -> SocketAddr {
         match self {
             Self::Running(upstream) => upstream.addr(),

@@ -15,6 +15,8 @@ const LONGEST_BODY: usize = 4096;
 /// What was seen so far.
 pub(super) struct Transcript {
     pub(super) lines: Vec<String>,
+    /// Metrics of plugins, if they were asked for.
+    pub(super) metrics: Vec<String>,
     /// Time from the first request to the last response.
     pub(super) took: Duration,
     begin: Instant,
@@ -25,7 +27,13 @@ pub(super) struct Transcript {
 
 impl Transcript {
     pub(super) fn new(unordered: &'static [&'static str]) -> Self {
-        Self { lines: Vec::new(), took: Duration::ZERO, begin: Instant::now(), unordered }
+        Self {
+            lines: Vec::new(),
+            metrics: Vec::new(),
+            took: Duration::ZERO,
+            begin: Instant::now(),
+            unordered,
+        }
     }
 
     /// Sends the requests and notes what came back.
@@ -54,9 +62,22 @@ impl Transcript {
         }
     }
 
-    /// Notes what the upstream got.
-    pub(super) fn received(&mut self, received: &Received) {
-        self.lines.push("# upstream".to_owned());
+    /// Notes what plugins logged.
+    pub(super) fn log(&mut self, lines: impl Iterator<Item = String>) {
+        self.lines.push("# log".to_owned());
+        self.lines.extend(lines.map(|line| without_ports(&line)));
+    }
+
+    /// Notes what plugins counted.
+    pub(super) fn metrics(&mut self, lines: Vec<String>) {
+        self.lines.push("# metrics".to_owned());
+        self.lines.extend(lines.iter().cloned());
+        self.metrics = lines;
+    }
+
+    /// Notes what the upstream, or a cluster, got.
+    pub(super) fn received(&mut self, name: &str, received: &Received) {
+        self.lines.push(format!("# {name}"));
         self.lines.push(format!("{} {} {}", received.method, received.path, received.version));
         self.message(&received.headers, &received.body, &received.trailers);
     }
