@@ -92,3 +92,18 @@ fn header_values_cannot_hold_line_breaks() {
     assert_eq!((response.header("x-a"), response.header("c")), (None, None));
     assert!(!response.text().contains("x-a"));
 }
+
+#[test]
+fn a_plugin_hears_of_the_end_of_a_body_whose_length_is_known() {
+    let saying = Plugin::guest("on request_body:\n(call $log_number (local.get $end))");
+    let proxy = Setup::new().plugin(saying).admin().start();
+    for request in [
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    ] {
+        let before = proxy.log().all().len();
+        proxy.exchange(request);
+        proxy.wait_until_idle();
+        assert_eq!(proxy.log().all()[before..], ["info 0", "info 1"], "{request}");
+    }
+}
