@@ -334,9 +334,9 @@ fn tagged_name(name: &str) -> (Labels, String) {
     (labels, prometheus_name(rest.trim_start_matches(['.', '_'])))
 }
 
-/// Every character that Prometheus does not allow becomes `_`. Source: Envoy.
+/// Every character but letters, digits and `_` becomes `_`. Source: Envoy.
 fn prometheus_name(name: &str) -> String {
-    let valid = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == ':' { c } else { '_' };
+    let valid = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     name.chars().map(valid).collect()
 }
 
