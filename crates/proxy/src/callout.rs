@@ -20,6 +20,7 @@ use wasmplug_host::{Fields, FieldsKind, HttpCall, HttpCallResponse, Pseudo};
 pub(crate) use self::grpc::{GrpcEvent, GrpcSender, MessagesBody};
 use crate::body::{LeasedBody, UpstreamBody, WholeBody};
 use crate::config::ProxyLimits;
+use crate::exchange::note_upstream_time;
 use crate::local_reply::upstream_failure_text;
 use crate::upstream::{Lease, Pool, UpstreamAddress, UpstreamError};
 
@@ -103,9 +104,13 @@ impl Callout {
     /// Sends the call and reads its answer. `None` if it broke off after it had begun.
     pub(crate) async fn send(self) -> Option<HttpCallResponse> {
         let Self { pool, request, timeout, buffer_bytes } = self;
+        let begin = tokio::time::Instant::now();
         let exchange = async {
             match pool.send(request).await {
-                Ok((response, lease)) => read(response, lease, buffer_bytes).await,
+                Ok((mut response, lease)) => {
+                    note_upstream_time(response.headers_mut(), begin);
+                    read(response, lease, buffer_bytes).await
+                }
                 Err(error) => Some(failed(&error)),
             }
         };
@@ -189,7 +194,8 @@ async fn read(
 }
 
 fn failed(error: &UpstreamError) -> HttpCallResponse {
-    text_answer(503, upstream_failure_text(error).into())
+    let status = if error.is_protocol_error() { 502 } else { 503 };
+    text_answer(status, upstream_failure_text(error).into())
 }
 
 /// An answer that the proxy makes in place of the cluster.

@@ -483,7 +483,8 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn note_upstream_time(headers: &mut HeaderMap, begin: tokio::time::Instant) {
+/// Says how long the upstream, or a cluster, took until its answer began. Source: Envoy.
+pub(crate) fn note_upstream_time(headers: &mut HeaderMap, begin: tokio::time::Instant) {
     let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     headers.insert(X_UPSTREAM_TIME, HeaderValue::from(milliseconds));
 }
