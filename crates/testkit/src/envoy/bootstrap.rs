@@ -109,13 +109,10 @@ pub(super) fn document(upstream: SocketAddr, traffic: &Traffic) -> Value {
     }));
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let passes_trailers = traffic.passes_trailers;
-    let protocol = if traffic.has_http2_upstream {
-        json!({ "http2_protocol_options": {} })
-    } else {
-        json!({ "http_protocol_options": { "enable_trailers": passes_trailers } })
-    };
-    let mut clusters = vec![cluster("upstream", upstream, &protocol)];
-    let http1 = json!({ "http_protocol_options": {} });
+    let http1 = json!({ "http_protocol_options": { "enable_trailers": passes_trailers } });
+    let http2 = json!({ "http2_protocol_options": {} });
+    let protocol = if traffic.has_http2_upstream { &http2 } else { &http1 };
+    let mut clusters = vec![cluster("upstream", upstream, protocol)];
     clusters.extend(traffic.clusters.iter().map(|(name, addr)| cluster(name, *addr, &http1)));
     json!({
         "admin": { "address": address(any_port) },
