@@ -6,7 +6,9 @@
 
 mod attributes;
 mod bodies;
+mod callouts;
 mod case;
+mod chains;
 mod diff;
 mod examples;
 mod failures;
@@ -16,6 +18,8 @@ mod metrics;
 mod pausing;
 mod plain;
 mod reasons;
+mod sharing;
+mod sizes;
 mod tour;
 mod transcript;
 

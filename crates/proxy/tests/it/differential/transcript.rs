@@ -62,10 +62,12 @@ impl Transcript {
         }
     }
 
-    /// Notes what plugins logged.
-    pub(super) fn log(&mut self, lines: impl Iterator<Item = String>) {
+    /// Notes what plugins logged, of each message the first line: a log file does not tell where
+    /// a message ends.
+    pub(super) fn log(&mut self, messages: impl Iterator<Item = String>) {
         self.lines.push("# log".to_owned());
-        self.lines.extend(lines.map(|line| without_ports(&line)));
+        let first_line = |message: String| message.lines().next().map(without_ports);
+        self.lines.extend(messages.filter_map(first_line));
     }
 
     /// Notes what plugins counted.

@@ -23,6 +23,20 @@
     (func $proxy_reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_define_metric" (func $proxy_define_metric (param i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_increment_metric" (func $proxy_increment_metric (param i32 i64) (result i32)))
+(import "env" "proxy_record_metric" (func $proxy_record_metric (param i32 i64) (result i32)))
+(import "env" "proxy_get_metric" (func $proxy_get_metric (param i32 i32) (result i32)))
+(import "env" "proxy_http_call" (func $proxy_http_call
+    (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_get_shared_data"
+    (func $proxy_get_shared_data (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_set_shared_data"
+    (func $proxy_set_shared_data (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_register_shared_queue"
+    (func $proxy_register_queue (param i32 i32 i32) (result i32)))
+(import "env" "proxy_resolve_shared_queue"
+    (func $proxy_resolve_queue (param i32 i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
+(import "env" "proxy_dequeue_shared_queue" (func $proxy_dequeue (param i32 i32 i32) (result i32)))
 
 (memory (export "memory") 64)
 (func (export "proxy_abi_version_0_2_1"))
@@ -134,3 +148,34 @@
     (global.set $held (i32.const 0))
     (if (local.get $held) (then (call $effective (local.get $held))))
     (local.get $held))
+;; Logs at a level.
+(func $log_at (param i32 i32 i32)
+    (drop (call $proxy_log (local.get 0) (local.get 1) (local.get 2))))
+;; Logs a number.
+(func $log_number (param i32) (call $log (call $decimal (local.get 0))))
+;; Cluster, headers, body, timeout in milliseconds; says the status.
+(func $http_call (param i32 i32 i32 i32 i32 i32 i32) (result i32)
+    (call $proxy_http_call (local.get 0) (local.get 1) (local.get 2) (local.get 3)
+        (local.get 4) (local.get 5) (i32.const 0) (i32.const 0) (local.get 6) (i32.const 0x10c)))
+;; A shared value; its number for comparing goes to 0x110.
+(func $shared (param i32 i32) (result i32 i32)
+    (call $returned (call $proxy_get_shared_data (local.get 0) (local.get 1)
+        (i32.const 0x100) (i32.const 0x104) (i32.const 0x110))))
+;; Key, value, number for comparing; says the status.
+(func $set_shared (param i32 i32 i32 i32 i32) (result i32)
+    (call $proxy_set_shared_data
+        (local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4)))
+;; The token of a new or present queue.
+(func $register (param i32 i32) (result i32)
+    (drop (call $proxy_register_queue (local.get 0) (local.get 1) (i32.const 0x114)))
+    (i32.load (i32.const 0x114)))
+;; The status of looking for a queue of the own VM id.
+(func $resolve (param i32 i32) (result i32)
+    (call $proxy_resolve_queue (i32.const 0) (i32.const 0) (local.get 0) (local.get 1)
+        (i32.const 0x114)))
+(func $dequeue (param i32) (result i32 i32)
+    (call $returned (call $proxy_dequeue (local.get 0) (i32.const 0x100) (i32.const 0x104))))
+;; Type and name; the id of the metric.
+(func $define (param i32 i32 i32) (result i32)
+    (drop (call $proxy_define_metric (local.get 0) (local.get 1) (local.get 2) (i32.const 0x118)))
+    (i32.load (i32.const 0x118)))
