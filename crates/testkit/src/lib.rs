@@ -10,10 +10,12 @@
 //!
 //! - [`upstream`]: a server that tells what it received, or plays a script, broken ones included.
 //! - [`client`]: sends raw bytes and reads exactly one response.
+//! - [`Http2Client`]: the same over HTTP/2, which every server here speaks as well.
 //! - [`registry`]: a read-only OCI distribution registry with images built in memory.
 //! - [`envoy`]: starts the Envoy binary, when there is one, with a Wasm filter in its chain.
 
 mod http1;
+mod http2;
 mod message;
 mod server;
 
@@ -23,6 +25,7 @@ pub mod registry;
 pub mod upstream;
 
 pub use client::{RawClient, Response};
+pub use http2::Http2Client;
 pub use message::{End, Received, Reply, Scripted};
 pub use registry::{Image, Registry, RegistryThread};
 pub use upstream::{Upstream, UpstreamThread};

@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     http1::{BodyDecoder, Framing, Head, RequestLine, WireError, announced_framing, parse_request},
+    http2,
     message::{End, Received, Reply, ReplyBody, Scripted, values, write_fields},
     patience,
 };
@@ -36,7 +37,7 @@ pub(crate) struct Server {
 /// What a server saw so far.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    requests: Mutex<Vec<Received>>,
+    pub(crate) requests: Mutex<Vec<Received>>,
     connections: AtomicU64,
 }
 
@@ -135,11 +136,30 @@ async fn accept(listener: TcpListener, service: Service, journal: Arc<Journal>) 
                 let number = journal.connections.fetch_add(1, Ordering::Relaxed);
                 let (service, journal) = (Arc::clone(&service), Arc::clone(&journal));
                 connections.spawn(async move {
+                    if begins_http2(&stream).await {
+                        // The peer has closed it, or broken it, and expects nothing more.
+                        drop(http2::serve(stream, number, &service, &journal).await);
+                        return;
+                    }
                     let connection = Connection { stream, buffer: Vec::new() };
                     connection.serve(number, &service, &journal).await;
                 });
             }
             Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Whether the first bytes are those of HTTP/2, which no request of HTTP/1 begins with.
+async fn begins_http2(stream: &TcpStream) -> bool {
+    let mut start = [0; 3];
+    loop {
+        match stream.peek(&mut start).await {
+            Ok(0) | Err(_) => return false,
+            Ok(count) if !b"PRI".starts_with(&start[..count]) => return false,
+            Ok(3) => return true,
+            // More has to come; it is looked at again as soon as it does.
+            Ok(_) => tokio::task::yield_now().await,
         }
     }
 }
