@@ -13,6 +13,7 @@ mod diff;
 mod examples;
 mod failures;
 mod headers;
+mod http2;
 mod local_replies;
 mod metrics;
 mod pausing;

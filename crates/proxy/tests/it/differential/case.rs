@@ -25,7 +25,7 @@ pub(super) struct Case {
     plugins: Vec<Plugin>,
     upstream: Box<dyn Fn() -> UpstreamBuilder>,
     is_upstream_down: bool,
-    passes_trailers: bool,
+    protocols: Protocols,
     connections: Vec<Vec<Request>>,
     clusters: Vec<(&'static str, Cluster)>,
     compares_log: bool,
@@ -41,6 +41,14 @@ struct Difference {
     reason: &'static str,
     /// Lines as [`diff::lines`] gives them: `-` is Envoy's, `+` is ours.
     lines: &'static [&'static str],
+}
+
+/// What is spoken with the proxy; HTTP/1 by default.
+#[derive(Clone, Copy, Default)]
+struct Protocols {
+    is_client_http2: bool,
+    is_upstream_http2: bool,
+    passes_trailers: bool,
 }
 
 /// A cluster that plugins call.
@@ -62,7 +70,7 @@ pub(super) fn case() -> Case {
         plugins: Vec::new(),
         upstream: Box::new(Upstream::echo),
         is_upstream_down: false,
-        passes_trailers: false,
+        protocols: Protocols::default(),
         connections: Vec::new(),
         clusters: Vec::new(),
         compares_log: false,
@@ -148,8 +156,21 @@ impl Case {
     }
 
     /// Envoy lets HTTP/1 trailers pass, as our proxy always does.
-    pub(super) fn trailers(self) -> Self {
-        Self { passes_trailers: true, ..self }
+    pub(super) fn trailers(mut self) -> Self {
+        self.protocols.passes_trailers = true;
+        self
+    }
+
+    /// The client speaks HTTP/2; requests are still written as HTTP/1.1.
+    pub(super) fn http2(mut self) -> Self {
+        self.protocols.is_client_http2 = true;
+        self
+    }
+
+    /// The upstream speaks HTTP/2.
+    pub(super) fn http2_upstream(mut self) -> Self {
+        self.protocols.is_upstream_http2 = true;
+        self
     }
 
     /// Sends these requests, one after the other, on a connection of their own.
@@ -231,7 +252,9 @@ impl Case {
         for (name, cluster) in &clusters {
             builder = builder.cluster(name, cluster.addr());
         }
-        let builder = if self.passes_trailers { builder.trailers() } else { builder };
+        let builder = if self.protocols.passes_trailers { builder.trailers() } else { builder };
+        let builder =
+            if self.protocols.is_upstream_http2 { builder.http2_upstream() } else { builder };
         let envoy = builder.start().unwrap_or_else(|error| panic!("{error}"))?;
         let mut transcript = self.converse(envoy.addr(), &upstream, &clusters);
         if let Some(prefix) = self.metrics {
@@ -256,10 +279,11 @@ impl Case {
         let upstream = self.start_upstream();
         let clusters = self.start_clusters();
         let address = upstream.addr();
+        let scheme = if self.protocols.is_upstream_http2 { "h2c://" } else { "" };
         let named: Vec<_> =
             clusters.iter().map(|(name, cluster)| ((*name).to_owned(), cluster.addr())).collect();
         let setup = Setup::new().tune(move |config| {
-            config.upstream = address.into();
+            config.upstream = format!("{scheme}{address}").parse().unwrap();
             config.server_name = HeaderValue::from_static("envoy");
             config.clusters = named.into_iter().map(|(name, addr)| (name, addr.into())).collect();
         });
@@ -298,9 +322,14 @@ impl Case {
         upstream: &Behind,
         clusters: &[(&str, Behind)],
     ) -> Transcript {
-        let mut transcript = Transcript::new(self.unordered);
+        let is_sorted = self.protocols.is_client_http2 || self.protocols.is_upstream_http2;
+        let mut transcript = Transcript::new(self.unordered, is_sorted);
         for (number, requests) in self.connections.iter().enumerate() {
-            transcript.connection(number, proxy, requests);
+            if self.protocols.is_client_http2 {
+                transcript.http2_connection(number, proxy, requests);
+            } else {
+                transcript.connection(number, proxy, requests);
+            }
         }
         for (name, behind) in [("upstream", upstream)].into_iter().chain(named(clusters)) {
             if let Behind::Running(upstream) = behind {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use wasmplug_testkit::{RawClient, Received, Response};
+use wasmplug_testkit::{Http2Client, RawClient, Received, Response};
 
 use super::case::Request;
 
@@ -21,18 +21,21 @@ pub(super) struct Transcript {
     pub(super) took: Duration,
     begin: Instant,
     unordered: &'static [&'static str],
+    is_sorted: bool,
 }
 
 // === impl Transcript ===
 
 impl Transcript {
-    pub(super) fn new(unordered: &'static [&'static str]) -> Self {
+    /// A sorted one shows headers by name: libraries of HTTP/2 keep no order among names.
+    pub(super) fn new(unordered: &'static [&'static str], is_sorted: bool) -> Self {
         Self {
             lines: Vec::new(),
             metrics: Vec::new(),
             took: Duration::ZERO,
             begin: Instant::now(),
             unordered,
+            is_sorted,
         }
     }
 
@@ -58,6 +61,23 @@ impl Transcript {
                 let rest = client.read_to_close().unwrap_or_default();
                 self.lines.push(format!("closed after {} more bytes", rest.len()));
                 return;
+            }
+        }
+    }
+
+    /// Sends the requests over HTTP/2 and notes what came back.
+    pub(super) fn http2_connection(
+        &mut self,
+        number: usize,
+        proxy: SocketAddr,
+        requests: &[Request],
+    ) {
+        let mut client = Http2Client::connect(proxy).unwrap();
+        for (index, request) in requests.iter().enumerate() {
+            self.lines.push(format!("# connection {number} request {index}"));
+            match client.exchange(request) {
+                Ok(response) => self.response(&response),
+                Err(_) => self.lines.push("cut".to_owned()),
             }
         }
     }
@@ -127,7 +147,11 @@ impl Transcript {
                 format!("{name}: {}", without_ports(value))
             }
         });
-        self.lines.extend(fields.collect::<Vec<_>>());
+        let mut fields: Vec<String> = fields.collect();
+        if self.is_sorted {
+            fields.sort();
+        }
+        self.lines.extend(fields);
     }
 }
 
