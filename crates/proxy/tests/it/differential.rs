@@ -23,6 +23,7 @@ mod sharing;
 mod sizes;
 mod tour;
 mod transcript;
+mod traps;
 
 /// Makes a test of each case, so that a failure has a name.
 macro_rules! cases {
