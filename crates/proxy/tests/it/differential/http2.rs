@@ -6,11 +6,11 @@ use super::case::{Case, case, get, guest, post, request};
 use super::cases;
 use crate::harness::Plugin;
 
-/// What the library of an upstream's HTTP/2 does not say at once.
-const LATE_END: &str = "the HTTP library tells the end of an HTTP/2 response after its last frame";
+const EMPTY: &str = "a response that ends with its head says that its length is 0";
 
-/// A plugin that logs each callback with what it is told; of the body of a response only its end,
-/// which comes in a callback of its own here if the upstream speaks HTTP/2.
+/// A plugin that logs each callback with what it is told; of the body of a response only its end:
+/// from an upstream of HTTP/2 it comes in a callback of its own here, because the HTTP library does
+/// not tell it with the last bytes.
 fn telling() -> Case {
     guest(
         "on request_headers:
@@ -107,12 +107,12 @@ cases! {
     upstream => usual(case().http2_upstream());
     upstream_and_plugin => usual(telling().http2_upstream());
     upstream_and_changed_bodies => usual(changing().http2_upstream())
-        .expected_difference(LATE_END, &["-transfer-encoding: chunked", "+content-length: 0"]);
+        .expected_difference(EMPTY, &["-transfer-encoding: chunked", "+content-length: 0"]);
     upstream_with_trailers => trailing(telling().http2_upstream());
     upstream_is_down => case().http2_upstream().upstream_down().send([get("/")]);
     both => usual(telling().http2().http2_upstream());
     both_with_changed_bodies => usual(changing().http2().http2_upstream())
-        .expected_difference(LATE_END, &["+content-length: 0"]);
+        .expected_difference(EMPTY, &["+content-length: 0"]);
     both_with_trailers => trailing(telling().http2().http2_upstream());
     large_bodies => changing().http2().http2_upstream()
         .send([get("/bytes/2000000")]).send([post("/bytes/0", &"a".repeat(300_000))]);
