@@ -53,7 +53,7 @@ async fn a_plugin_answers_in_place_of_the_router() {
 #[tokio::test]
 async fn bodies_beyond_the_limit_are_refused() {
     let limits = LayerLimits { body_bytes: 4, ..LayerLimits::default() };
-    let plugin = PluginLayer::new(&prebuilt("tag-headers-rust"), "").unwrap().with_limits(limits);
+    let plugin = PluginLayer::new(&prebuilt("rate-limit-rust"), "{}").unwrap().with_limits(limits);
     let (response, _) = call(plugin.clone(), request("hello")).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let (response, _) = call(plugin, request("four")).await;
