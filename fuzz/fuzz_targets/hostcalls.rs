@@ -73,35 +73,35 @@ fn limits() -> Limits {
 fn interpreter() -> String {
     let mut text = String::from(
         "module:
-           (global $pc (mut i32) (i32.const 0))
-           (global $end (mut i32) (i32.const 0))
-           (func $byte (result i32)
-             (if (i32.ge_u (global.get $pc) (global.get $end)) (then (return (i32.const 255))))
-             (global.set $pc (i32.add (global.get $pc) (i32.const 1)))
-             (i32.load8_u (i32.sub (global.get $pc) (i32.const 1))))
-           (func $legal (param $status i32)
+           (global $fuzz_pc (mut i32) (i32.const 0))
+           (global $fuzz_end (mut i32) (i32.const 0))
+           (func $fuzz_byte (result i32)
+             (if (i32.ge_u (global.get $fuzz_pc) (global.get $fuzz_end)) (then (return (i32.const 255))))
+             (global.set $fuzz_pc (i32.add (global.get $fuzz_pc) (i32.const 1)))
+             (i32.load8_u (i32.sub (global.get $fuzz_pc) (i32.const 1))))
+           (func $fuzz_legal (param $status i32)
              (if (i32.gt_u (local.get $status) (i32.const 12)) (then (unreachable))))\n",
     );
     let _ = write!(
         text,
-        "(func $arg (result i32) (local $kind i32)
-           (local.set $kind (call $byte))
+        "(func $fuzz_arg (result i32) (local $kind i32)
+           (local.set $kind (call $fuzz_byte))
            (if (i32.lt_u (local.get $kind) (i32.const 128))
              (then (return (i32.load (i32.add (i32.const {NUMBERS_AT})
                (i32.shl (i32.and (local.get $kind) (i32.const 15)) (i32.const 2)))))))
-           (i32.or (i32.shl (call $byte) (i32.const 8)) (call $byte)))
-         (func $run (local $op i32) (local $calls i32)
+           (i32.or (i32.shl (call $fuzz_byte) (i32.const 8)) (call $fuzz_byte)))
+         (func $fuzz_run (local $op i32) (local $calls i32)
            (loop $again
              (local.set $calls (i32.add (local.get $calls) (i32.const 1)))
              (if (i32.gt_u (local.get $calls) (i32.const {MAX_CALLS})) (then (return)))
-             (local.set $op (call $byte))\n",
+             (local.set $op (call $fuzz_byte))\n",
     );
     for (index, (name, params)) in guest::HOSTCALLS.iter().enumerate() {
-        let arguments = "(call $arg) ".repeat(*params);
+        let arguments = "(call $fuzz_arg) ".repeat(*params);
         let _ = writeln!(
             text,
             "(if (i32.eq (local.get $op) (i32.const {index}))
-               (then (call $legal (call ${name} {arguments})) (br $again)))"
+               (then (call $fuzz_legal (call ${name} {arguments})) (br $again)))"
         );
     }
     text.push_str("(if (i32.ne (local.get $op) (i32.const 255)) (then (br $again)))))\n");
@@ -116,15 +116,15 @@ fn interpreter() -> String {
            (if (i32.eqz (local.get $parent)) (then
              (drop (call $proxy_get_buffer_bytes (i32.const 6) (i32.const 0) (i32.const -1)
                (i32.const 0x100) (i32.const 0x104)))
-             (global.set $pc (i32.load (i32.const 0x100)))
-             (global.set $end (i32.add (global.get $pc) (i32.load (i32.const 0x104))))))\n",
+             (global.set $fuzz_pc (i32.load (i32.const 0x100)))
+             (global.set $fuzz_end (i32.add (global.get $fuzz_pc) (i32.load (i32.const 0x104))))))\n",
     );
     for callback in [
         "configure", "tick", "request_headers", "request_body", "request_trailers",
         "response_headers", "response_body", "response_trailers", "http_call_response",
         "queue_ready", "log", "done", "delete",
     ] {
-        let _ = writeln!(text, "on {callback}:\n(call $run)");
+        let _ = writeln!(text, "on {callback}:\n(call $fuzz_run)");
     }
     text
 }
