@@ -60,7 +60,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use digest::{Digest, DigestError};
 pub use field_path::FieldPath;
 pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file};
-pub use meta::{CreationTime, NamespacedName, ObjectMeta, Position};
+pub use meta::{CreationTime, NamespacedName, Object, ObjectMeta, Position};
 pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
 pub use plan::{LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, plan};
 pub use plugin_config::plugin_config_json;

@@ -8,6 +8,7 @@ mod documents;
 mod fields;
 mod findings;
 mod json;
+mod kinds;
 mod metadata;
 mod node;
 mod scalar;
@@ -18,14 +19,15 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
-use self::fields::{Field, Fields, nearest};
+use self::fields::nearest;
 use self::findings::Findings;
+pub use self::kinds::Resource;
+use self::kinds::{KINDS, KnownKind, group};
 use self::node::{Mark, Node, Value};
 use crate::diagnostic::{Diagnostic, Severity, quoted};
 use crate::field_path::FieldPath;
-use crate::meta::{NamespacedName, Position};
-use crate::validation::{self, Violation};
-use crate::wasm_plugin::{API_VERSION, KIND, WasmPlugin};
+use crate::meta::Position;
+use crate::validation::Violation;
 
 /// Largest text that is read, in bytes.
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
@@ -39,14 +41,6 @@ pub struct ParsedFile {
     pub ignored: Vec<IgnoredDocument>,
     /// Everything that is wrong, in the order of the file, at most 1000 findings.
     pub diagnostics: Vec<Diagnostic>,
-}
-
-/// A resource of a known kind.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Resource {
-    /// `extensions.istio.io/v1alpha1`, `WasmPlugin`.
-    WasmPlugin(WasmPlugin),
 }
 
 /// A document of a kind that is not known here.
@@ -94,9 +88,9 @@ pub fn duplicates(resources: &[Resource]) -> Vec<Diagnostic> {
     let mut first = BTreeMap::new();
     let mut diagnostics = Vec::new();
     for resource in sorted {
-        let identity = (resource.kind(), resource.namespaced_name());
+        let identity = (resource.kind(), resource.group(), resource.namespaced_name());
         if let Some(position) = first.get(&identity) {
-            let (kind, name) = identity;
+            let (kind, _, name) = identity;
             diagnostics.push(Diagnostic {
                 severity: Severity::Error,
                 position: resource.position().clone(),
@@ -122,6 +116,19 @@ struct Document<'a> {
     item_type: Option<(String, String)>,
 }
 
+fn known_kind(api_version: &str, kind: &str) -> Option<&'static KnownKind> {
+    KINDS.iter().find(|known| known.kind == kind && known.api_versions.contains(&api_version))
+}
+
+fn is_istio_group(known: &KnownKind) -> bool {
+    known.api_versions.iter().any(|version| group(version).ends_with(".istio.io"))
+}
+
+/// Whether nobody else is known to have a kind of this name.
+fn is_only_of_istio(kind: &str) -> bool {
+    KINDS.iter().filter(|known| known.kind == kind).all(is_istio_group)
+}
+
 // === impl Document ===
 
 impl Document<'_> {
@@ -135,10 +142,8 @@ impl Document<'_> {
                 let (path, item_type) = (path.index(index), item_type.clone());
                 Document { root: self.root, node, path, item_type }.read(parsed, findings);
             }
-        } else if (api_version.as_str(), kind.as_str()) == (API_VERSION, KIND) {
-            if let Some(plugin) = self.wasm_plugin(findings) {
-                parsed.resources.push(Resource::WasmPlugin(plugin));
-            }
+        } else if let Some(known) = known_kind(&api_version, &kind) {
+            parsed.resources.extend((known.read)(self, findings));
         } else {
             self.warn_about_similar_type(&api_version, &kind, findings);
             let name = self.node.entry("metadata").and_then(|entry| entry.value.text("name"));
@@ -179,42 +184,28 @@ impl Document<'_> {
         }
     }
 
-    /// A misspelt type would otherwise be a plugin that silently does not run.
+    /// A misspelt type would otherwise be a plugin or a policy that silently does not run.
     fn warn_about_similar_type(&self, api_version: &str, kind: &str, findings: &mut Findings) {
-        let is_kind = kind == KIND;
-        let is_similar_kind = api_version == API_VERSION && nearest(kind, &[KIND]).is_some();
-        if is_kind || is_similar_kind {
-            let message =
-                format!("`{}`, `{}` is not a known type", quoted(api_version), quoted(kind));
-            let hint = format!("did you mean `apiVersion: {API_VERSION}`, `kind: {KIND}`?");
-            let path = self.path.field(if is_kind { "apiVersion" } else { "kind" });
-            findings.warning(self.root.locate(&path), &path, message, Some(hint));
-        }
-    }
-
-    /// Decodes and validates; `None` if there was an error.
-    fn wasm_plugin(&self, findings: &mut Findings) -> Option<WasmPlugin> {
-        let (errors_before, findings_before) = (findings.errors(), findings.len());
-        let document = Field { path: self.path.clone(), node: self.node, key_mark: self.node.mark };
-        let mut fields = Fields::of(&document, findings)?.exact_names();
-        fields.ignore(&["apiVersion", "kind", "status"]);
-        let mut object = |name, findings: &mut Findings| {
-            let field = fields.required(name, findings)?;
-            Fields::of(&field, findings)
-        };
-        let meta = object("metadata", findings).map(|of| metadata::metadata(of, findings));
-        let spec = object("spec", findings).map(|of| wasm_plugin::spec(of, findings));
-        fields.finish(findings);
-
-        let position = findings.position(self.node.mark);
-        let plugin =
-            WasmPlugin { meta: meta.unwrap_or_default(), spec: spec.unwrap_or_default(), position };
-        let reported: Vec<String> =
-            findings.error_paths_since(findings_before).map(str::to_owned).collect();
-        for violation in validation::validate_wasm_plugin(&plugin, &self.path) {
-            self.report(violation, &reported, findings);
-        }
-        (findings.errors() == errors_before).then_some(plugin)
+        let same_kind = KINDS.iter().find(|known| {
+            let group_of = known.api_versions.first().map_or("", |version| group(version));
+            known.kind == kind && (group_of == group(api_version) || is_only_of_istio(kind))
+        });
+        let similar = same_kind.or_else(|| {
+            let of_version = || {
+                let is_istio = |known: &&KnownKind| is_istio_group(known);
+                let has_version = |known: &&KnownKind| known.api_versions.contains(&api_version);
+                KINDS.iter().filter(is_istio).filter(has_version)
+            };
+            let names: Vec<_> = of_version().map(|known| known.kind).collect();
+            let name = nearest(kind, &names)?;
+            of_version().find(|known| known.kind == name)
+        });
+        let Some(known) = similar else { return };
+        let message = format!("`{}`, `{}` is not a known type", quoted(api_version), quoted(kind));
+        let version = known.api_versions.first().copied().unwrap_or_default();
+        let hint = format!("did you mean `apiVersion: {version}`, `kind: {}`?", known.kind);
+        let path = self.path.field(if known.kind == kind { "apiVersion" } else { "kind" });
+        findings.warning(self.root.locate(&path), &path, message, Some(hint));
     }
 
     /// Places a violation, unless decoding has reported the same field or one around it.
@@ -228,31 +219,6 @@ impl Document<'_> {
             let mark = self.root.locate(&violation.path);
             let Violation { severity, path, message, hint } = violation;
             findings.push(severity, mark, &path, message, hint);
-        }
-    }
-}
-
-// === impl Resource ===
-
-impl Resource {
-    /// Kind, such as `WasmPlugin`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::WasmPlugin(_) => KIND,
-        }
-    }
-
-    /// Namespace and name.
-    pub fn namespaced_name(&self) -> NamespacedName {
-        match self {
-            Self::WasmPlugin(plugin) => plugin.meta.namespaced_name(),
-        }
-    }
-
-    /// Where the document begins.
-    pub fn position(&self) -> &Position {
-        match self {
-            Self::WasmPlugin(plugin) => &plugin.position,
         }
     }
 }

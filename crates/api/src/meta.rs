@@ -12,6 +12,11 @@ use serde::{Serialize, Serializer};
 /// Source: Kubernetes, `metav1.NamespaceDefault`.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// Annotation that lets an `AuthorizationPolicy` be tried out without effect.
+///
+/// Source: Istio, `istio.io/dry-run`.
+pub const DRY_RUN_ANNOTATION: &str = "istio.io/dry-run";
+
 /// What identifies an object of one kind; displayed as `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct NamespacedName {
@@ -40,6 +45,17 @@ pub struct ObjectMeta {
     pub creation: Option<CreationTime>,
     /// Counter of changes to `spec`.
     pub generation: Option<i64>,
+}
+
+/// An object of one kind and where it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object<S> {
+    /// Name, namespace and the like.
+    pub meta: ObjectMeta,
+    /// What the author asks for.
+    pub spec: S,
+    /// Where the document begins.
+    pub position: Position,
 }
 
 /// A creation timestamp, ordered by time.

@@ -3,9 +3,13 @@
 //! The rules are those of Istio's admission: a manifest that is valid here is valid in a cluster,
 //! up to the URLs that [`crate::ModuleUrl::parse`] understands and Istio does not.
 
+mod attachment;
+mod metadata;
 mod wasm_plugin;
 
+pub(crate) use self::metadata::metadata;
 pub use self::wasm_plugin::validate_wasm_plugin;
+pub(crate) use self::wasm_plugin::wasm_plugin;
 use crate::diagnostic::Severity;
 use crate::field_path::FieldPath;
 
@@ -24,8 +28,8 @@ pub struct Violation {
 
 /// The violations of one resource so far.
 #[derive(Debug, Default)]
-struct Violations {
-    found: Vec<Violation>,
+pub(crate) struct Violations {
+    pub(crate) found: Vec<Violation>,
 }
 
 // === impl Violations ===

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::meta::{ObjectMeta, Position};
+use crate::meta::Object;
 use crate::selector::{PolicyTargetReference, TrafficSelector, WorkloadSelector};
 
 /// `apiVersion` of the resource.
@@ -18,16 +18,8 @@ pub const KIND: &str = "WasmPlugin";
 /// What stands for a value that must not be shown.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-/// A `WasmPlugin` object and where it was written.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WasmPlugin {
-    /// Name, namespace and the like.
-    pub meta: ObjectMeta,
-    /// What the author asks for.
-    pub spec: WasmPluginSpec,
-    /// Where the document begins.
-    pub position: Position,
-}
+/// A `WasmPlugin` object.
+pub type WasmPlugin = Object<WasmPluginSpec>;
 
 /// `spec` of a `WasmPlugin`, field by field, nothing resolved.
 ///

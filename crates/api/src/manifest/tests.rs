@@ -1,5 +1,6 @@
 use super::*;
 use crate::plugin_config::plugin_config_json;
+use crate::wasm_plugin::WasmPlugin;
 use crate::wasm_plugin::{EnvValueSource, FailStrategy, PluginPhase, PluginType, PullPolicy};
 
 const SPELLINGS: &str = include_str!("../../tests/golden/spelling/input.yaml");

@@ -8,18 +8,22 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::fields::{Field, Fields, ProtoEnum};
 use super::findings::Findings;
+use super::kinds::{self, Kind};
 use super::node::Value;
+use crate::field_path::FieldPath;
+use crate::meta::Object;
 use crate::selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};
+use crate::validation::{self, Violations};
 use crate::wasm_plugin::{
-    EnvValueSource, EnvVar, FailStrategy, PluginPhase, PluginType, PullPolicy, VmConfig,
-    WasmPluginSpec,
+    API_VERSION, EnvValueSource, EnvVar, FailStrategy, KIND, PluginPhase, PluginType, PullPolicy,
+    VmConfig, WasmPluginSpec,
 };
 
 /// Numbers that a port can have.
 const PORTS: RangeInclusive<i32> = 1..=65535;
 
 /// Reads `spec`; every finding is reported, what cannot be read has its default.
-pub(super) fn spec(mut fields: Fields<'_>, findings: &mut Findings) -> WasmPluginSpec {
+fn spec(mut fields: Fields<'_>, findings: &mut Findings) -> WasmPluginSpec {
     let f = findings;
     let spec = WasmPluginSpec {
         selector: fields.object("selector", f, workload_selector),
@@ -139,6 +143,21 @@ fn json(field: &Field<'_>, findings: &mut Findings) -> Option<Json> {
             }
             Some(Json::Object(map))
         }
+    }
+}
+
+// === impl Kind ===
+
+impl Kind for WasmPluginSpec {
+    const KIND: &'static str = KIND;
+    const API_VERSIONS: &'static [&'static str] = &[API_VERSION];
+
+    fn read(document: &mut Fields<'_>, findings: &mut Findings) -> Self {
+        kinds::spec(document, findings, spec)
+    }
+
+    fn validate(object: &Object<Self>, root: &FieldPath, violations: &mut Violations) {
+        validation::wasm_plugin(&object.spec, &root.field("spec"), violations);
     }
 }
 
