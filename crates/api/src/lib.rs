@@ -44,27 +44,38 @@
 //! Environment values, pull secrets and the user info of URLs are in the types, because whoever
 //! runs a plugin needs them, but in no `Debug`, `Display` or `Serialize` output and in no message.
 
+pub mod authorization_policy;
 pub mod diagnostic;
 pub mod digest;
 pub mod field_path;
 pub mod manifest;
 pub mod meta;
 pub mod module_url;
+pub mod peer_authentication;
 pub mod plan;
 pub mod plugin_config;
+pub mod request_authentication;
 pub mod selector;
+pub mod telemetry;
+pub mod traffic_extension;
 pub mod validation;
 pub mod wasm_plugin;
+pub mod workload_objects;
 
+pub use authorization_policy::{AuthorizationPolicy, PolicyAction};
 pub use diagnostic::{Diagnostic, Severity};
 pub use digest::{Digest, DigestError};
 pub use field_path::FieldPath;
 pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file};
 pub use meta::{CreationTime, NamespacedName, Object, ObjectMeta, Position};
 pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
+pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
 pub use plan::{LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, plan};
 pub use plugin_config::plugin_config_json;
+pub use request_authentication::RequestAuthentication;
 pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};
+pub use telemetry::Telemetry;
+pub use traffic_extension::TrafficExtension;
 pub use validation::{Violation, validate_wasm_plugin};
 pub use wasm_plugin::{
     EnvValueSource, EnvVar, FailStrategy, PluginPhase, PluginType, PullPolicy, VmConfig,

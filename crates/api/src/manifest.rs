@@ -4,6 +4,8 @@
 //! others, and everything that is wrong with a file is reported at once. JSON is read as well,
 //! since it is YAML. Values mean what Kubernetes takes them for (`on` is a boolean, `010` is 8).
 
+mod attachment;
+mod authorization_policy;
 mod documents;
 mod fields;
 mod findings;
@@ -11,10 +13,16 @@ mod json;
 mod kinds;
 mod metadata;
 mod node;
+mod peer_authentication;
+mod request_authentication;
 mod scalar;
+mod telemetry;
 #[cfg(test)]
 mod tests;
+mod traffic_extension;
+mod values;
 mod wasm_plugin;
+mod workload_objects;
 mod yaml;
 
 use std::collections::BTreeMap;

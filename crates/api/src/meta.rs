@@ -17,10 +17,11 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// Source: Istio, `istio.io/dry-run`.
 pub const DRY_RUN_ANNOTATION: &str = "istio.io/dry-run";
 
-/// What identifies an object of one kind; displayed as `namespace/name`.
+/// What identifies an object of one kind; displayed as `namespace/name`, or as the name alone if
+/// objects of its kind have no namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct NamespacedName {
-    /// Namespace, never empty for an object that was read from a manifest.
+    /// Namespace, empty only for a kind whose objects have none.
     pub namespace: String,
     /// Name inside the namespace.
     pub name: String,
@@ -97,7 +98,10 @@ impl NamespacedName {
 
 impl fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        match self.namespace.as_str() {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
     }
 }
 
@@ -162,6 +166,7 @@ mod tests {
     #[test]
     fn identity_and_position_are_displayed_as_people_write_them() {
         assert_eq!(NamespacedName::new("ns", "a").to_string(), "ns/a");
+        assert_eq!(NamespacedName::new("", "a").to_string(), "a");
         let position = Position { file: "a.yaml".into(), line: 3, column: 7 };
         assert_eq!(position.to_string(), "a.yaml:3:7");
         assert_eq!(serde_json::to_string(&position).unwrap(), "\"a.yaml:3:7\"");

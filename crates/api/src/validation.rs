@@ -4,10 +4,22 @@
 //! up to the URLs that [`crate::ModuleUrl::parse`] understands and Istio does not.
 
 mod attachment;
+mod authorization_policy;
+mod condition_key;
 mod metadata;
+mod peer_authentication;
+mod request_authentication;
+mod telemetry;
+mod traffic_extension;
+mod values;
 mod wasm_plugin;
 
+pub(crate) use self::authorization_policy::authorization_policy;
 pub(crate) use self::metadata::metadata;
+pub(crate) use self::peer_authentication::peer_authentication;
+pub(crate) use self::request_authentication::request_authentication;
+pub(crate) use self::telemetry::telemetry;
+pub(crate) use self::traffic_extension::traffic_extension;
 pub use self::wasm_plugin::validate_wasm_plugin;
 pub(crate) use self::wasm_plugin::wasm_plugin;
 use crate::diagnostic::Severity;
@@ -35,7 +47,7 @@ pub(crate) struct Violations {
 // === impl Violations ===
 
 impl Violations {
-    fn error(&mut self, path: FieldPath, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, path: FieldPath, message: impl Into<String>) {
         self.push(Severity::Error, path, message, None);
     }
 

@@ -150,19 +150,27 @@ impl<'a> Fields<'a> {
         name: &'static str,
         findings: &mut Findings,
     ) -> BTreeMap<String, String> {
-        let mut map = BTreeMap::new();
-        let Some(field) = self.get(name, findings) else { return map };
+        let entries = self.entries(name, findings);
+        let text = |(key, item): (String, Field<'_>)| Some((key, item.string(findings)?));
+        entries.into_iter().filter_map(text).collect()
+    }
+
+    /// The entries of a map, each with its place.
+    pub(super) fn entries(
+        &mut self,
+        name: &'static str,
+        findings: &mut Findings,
+    ) -> Vec<(String, Field<'a>)> {
+        let Some(field) = self.get(name, findings) else { return Vec::new() };
         let Value::Mapping(entries) = &field.node.value else {
             field.mismatch("an object", findings);
-            return map;
+            return Vec::new();
         };
-        for Entry { key, key_mark, value, .. } in entries {
+        let entry = |Entry { key, key_mark, value, .. }: &'a Entry| {
             let item = Field { path: field.path.key(key), node: value, key_mark: *key_mark };
-            if let Some(text) = item.string(findings) {
-                map.insert(key.clone(), text);
-            }
-        }
-        map
+            (key.clone(), item)
+        };
+        entries.iter().map(entry).collect()
     }
 
     /// Reports the fields that nobody asked for.
@@ -268,6 +276,10 @@ impl<'a> Field<'a> {
             self.error(message, None, findings);
         }
         in_range
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::Sequence(_))
     }
 
     /// The elements of a list.

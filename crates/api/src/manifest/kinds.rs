@@ -7,10 +7,26 @@ use super::Document;
 use super::fields::{Field, Fields};
 use super::findings::Findings;
 use super::metadata::metadata;
+use crate::authorization_policy::AuthorizationPolicySpec;
 use crate::field_path::FieldPath;
 use crate::meta::{NamespacedName, Object, ObjectMeta, Position};
+use crate::peer_authentication::PeerAuthenticationSpec;
+use crate::request_authentication::RequestAuthenticationSpec;
+use crate::telemetry::TelemetrySpec;
+use crate::traffic_extension::TrafficExtensionSpec;
 use crate::validation::{self, Violations};
 use crate::wasm_plugin::WasmPluginSpec;
+use crate::workload_objects::{
+    ConfigMapData, DeploymentSpec, GatewayClassSpec, GatewaySpec, IstioGatewaySpec, PodSpec,
+    ServiceEntrySpec, ServiceSpec, WorkloadEntrySpec,
+};
+
+/// API versions of Istio's security policies.
+pub(super) const SECURITY_API_VERSIONS: &[&str] =
+    &["security.istio.io/v1", "security.istio.io/v1beta1"];
+/// API versions of Istio's networking objects.
+pub(super) const NETWORKING_API_VERSIONS: &[&str] =
+    &["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"];
 
 /// Everything that reading a kind needs to know about it.
 pub(super) trait Kind: Default {
@@ -22,6 +38,8 @@ pub(super) trait Kind: Default {
     const IS_NAMESPACED: bool = true;
     /// Whether the annotation `istio.io/dry-run` is allowed.
     const HAS_DRY_RUN: bool = false;
+    /// Whether a field that is not read is pointed out.
+    const IS_CLOSED: bool = true;
 
     /// Reads what stands beside `metadata`; every finding is reported, what cannot be read has its
     /// default.
@@ -48,6 +66,15 @@ pub(super) fn spec<T: Default>(
     spec.map(|fields| read(fields, findings)).unwrap_or_default()
 }
 
+/// Reads the object below `spec`, if it is there.
+pub(super) fn optional_spec<T: Default>(
+    document: &mut Fields<'_>,
+    findings: &mut Findings,
+    read: impl FnOnce(Fields<'_>, &mut Findings) -> T,
+) -> T {
+    document.object("spec", findings, read).unwrap_or_default()
+}
+
 /// Decodes and validates; `None` if there was an error.
 fn read<K: Kind>(document: &Document<'_>, findings: &mut Findings) -> Option<Object<K>> {
     let (errors_before, findings_before) = (findings.errors(), findings.len());
@@ -61,7 +88,9 @@ fn read<K: Kind>(document: &Document<'_>, findings: &mut Findings) -> Option<Obj
         meta.namespace.clear();
     }
     let spec = K::read(&mut fields, findings);
-    fields.finish(findings);
+    if K::IS_CLOSED {
+        fields.finish(findings);
+    }
 
     let object = Object { meta, spec, position: findings.position(node.mark) };
     let reported: Vec<String> =
@@ -153,4 +182,32 @@ pub(super) fn group(api_version: &str) -> &str {
 kinds! {
     /// `extensions.istio.io/v1alpha1`, `WasmPlugin`.
     WasmPlugin(WasmPluginSpec),
+    /// `extensions.istio.io/v1alpha1`, `TrafficExtension`.
+    TrafficExtension(TrafficExtensionSpec),
+    /// `security.istio.io/v1`, `RequestAuthentication`.
+    RequestAuthentication(RequestAuthenticationSpec),
+    /// `security.istio.io/v1`, `AuthorizationPolicy`.
+    AuthorizationPolicy(AuthorizationPolicySpec),
+    /// `security.istio.io/v1`, `PeerAuthentication`.
+    PeerAuthentication(PeerAuthenticationSpec),
+    /// `telemetry.istio.io/v1`, `Telemetry`.
+    Telemetry(TelemetrySpec),
+    /// `v1`, `Pod`.
+    Pod(PodSpec),
+    /// `apps/v1`, `Deployment`.
+    Deployment(DeploymentSpec),
+    /// `v1`, `Service`.
+    Service(ServiceSpec),
+    /// `v1`, `ConfigMap`.
+    ConfigMap(ConfigMapData),
+    /// `gateway.networking.k8s.io/v1`, `Gateway`.
+    Gateway(GatewaySpec),
+    /// `gateway.networking.k8s.io/v1`, `GatewayClass`.
+    GatewayClass(GatewayClassSpec),
+    /// `networking.istio.io/v1`, `Gateway`.
+    IstioGateway(IstioGatewaySpec),
+    /// `networking.istio.io/v1`, `ServiceEntry`.
+    ServiceEntry(ServiceEntrySpec),
+    /// `networking.istio.io/v1`, `WorkloadEntry`.
+    WorkloadEntry(WorkloadEntrySpec),
 }

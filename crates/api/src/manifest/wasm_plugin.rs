@@ -6,13 +6,14 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Number, Value as Json};
 
+use super::attachment;
 use super::fields::{Field, Fields, ProtoEnum};
 use super::findings::Findings;
 use super::kinds::{self, Kind};
 use super::node::Value;
 use crate::field_path::FieldPath;
 use crate::meta::Object;
-use crate::selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};
+use crate::selector::{TrafficSelector, WorkloadMode};
 use crate::validation::{self, Violations};
 use crate::wasm_plugin::{
     API_VERSION, EnvValueSource, EnvVar, FailStrategy, KIND, PluginPhase, PluginType, PullPolicy,
@@ -24,45 +25,39 @@ const PORTS: RangeInclusive<i32> = 1..=65535;
 
 /// Reads `spec`; every finding is reported, what cannot be read has its default.
 fn spec(mut fields: Fields<'_>, findings: &mut Findings) -> WasmPluginSpec {
-    let f = findings;
-    let spec = WasmPluginSpec {
-        selector: fields.object("selector", f, workload_selector),
-        target_ref: fields.object("targetRef", f, target_reference),
-        target_refs: fields.objects("targetRefs", f, target_reference),
-        url: fields.string("url", f).unwrap_or_default(),
-        sha256: fields.string("sha256", f).filter(|text| !text.is_empty()),
-        image_pull_policy: fields.enumeration("imagePullPolicy", f),
-        image_pull_secret: fields.string("imagePullSecret", f),
-        verification_key: fields.string("verificationKey", f).filter(|text| !text.is_empty()),
-        plugin_config: fields.get("pluginConfig", f).and_then(|field| plugin_config(&field, f)),
-        plugin_name: fields.string("pluginName", f),
-        phase: fields.enumeration("phase", f),
-        priority: fields.get("priority", f).and_then(|field| field.integer(i32::MIN..=i32::MAX, f)),
-        fail_strategy: fields.enumeration("failStrategy", f),
-        vm_config: fields.object("vmConfig", f, vm_config).unwrap_or_default(),
-        match_: fields.objects("match", f, traffic_selector),
-        type_: fields.enumeration("type", f),
-    };
-    fields.finish(f);
+    let mut spec = placement(&mut fields, findings);
+    spec.target_ref = attachment::target_ref(&mut fields, findings);
+    wasm(&mut fields, &mut spec, findings);
+    spec.verification_key = fields.non_empty("verificationKey", findings);
+    fields.finish(findings);
     spec
 }
 
-fn workload_selector(mut fields: Fields<'_>, findings: &mut Findings) -> WorkloadSelector {
-    let selector = WorkloadSelector { match_labels: fields.string_map("matchLabels", findings) };
-    fields.finish(findings);
-    selector
+/// Reads where a plugin applies and when it runs.
+pub(super) fn placement(fields: &mut Fields<'_>, findings: &mut Findings) -> WasmPluginSpec {
+    let f = findings;
+    WasmPluginSpec {
+        selector: attachment::selector(fields, f),
+        target_refs: attachment::target_refs(fields, f),
+        phase: fields.enumeration("phase", f),
+        priority: fields.get("priority", f).and_then(|field| field.integer(i32::MIN..=i32::MAX, f)),
+        match_: fields.objects("match", f, traffic_selector),
+        ..WasmPluginSpec::default()
+    }
 }
 
-fn target_reference(mut fields: Fields<'_>, findings: &mut Findings) -> PolicyTargetReference {
-    let mut text = |name| fields.string(name, findings).unwrap_or_default();
-    let reference = PolicyTargetReference {
-        group: text("group"),
-        kind: text("kind"),
-        name: text("name"),
-        namespace: text("namespace"),
-    };
-    fields.finish(findings);
-    reference
+/// Reads what a plugin is.
+pub(super) fn wasm(fields: &mut Fields<'_>, spec: &mut WasmPluginSpec, findings: &mut Findings) {
+    let f = findings;
+    spec.url = fields.text("url", f);
+    spec.sha256 = fields.non_empty("sha256", f);
+    spec.image_pull_policy = fields.enumeration("imagePullPolicy", f);
+    spec.image_pull_secret = fields.string("imagePullSecret", f);
+    spec.plugin_config = fields.get("pluginConfig", f).and_then(|field| plugin_config(&field, f));
+    spec.plugin_name = fields.string("pluginName", f);
+    spec.fail_strategy = fields.enumeration("failStrategy", f);
+    spec.vm_config = fields.object("vmConfig", f, vm_config).unwrap_or_default();
+    spec.type_ = fields.enumeration("type", f);
 }
 
 fn vm_config(mut fields: Fields<'_>, findings: &mut Findings) -> VmConfig {

@@ -34,20 +34,30 @@ pub fn validate_wasm_plugin(plugin: &WasmPlugin, root: &FieldPath) -> Vec<Violat
 
 /// The rules of `spec`, which is at `path`.
 pub(crate) fn wasm_plugin(spec: &WasmPluginSpec, path: &FieldPath, v: &mut Violations) {
+    placement(spec, path, v);
+    wasm(spec, path, v);
+}
+
+/// Where a plugin applies and when it runs.
+pub(super) fn placement(spec: &WasmPluginSpec, path: &FieldPath, v: &mut Violations) {
     let targets = Targets {
         selector: spec.selector.as_ref(),
         target_ref: spec.target_ref.as_ref(),
         target_refs: &spec.target_refs,
     };
     attachment(&targets, path, v);
+    for (index, selector) in spec.match_.iter().enumerate() {
+        traffic_selector(selector, &path.field("match").index(index), v);
+    }
+}
+
+/// What a plugin is.
+pub(super) fn wasm(spec: &WasmPluginSpec, path: &FieldPath, v: &mut Violations) {
     source(spec, path, v);
     if let Some(name) = &spec.plugin_name {
         v.length_from_one(&path.field("pluginName"), name, MAX_PLUGIN_NAME_LEN);
     }
     environment(&spec.vm_config.env, &path.field("vmConfig").field("env"), v);
-    for (index, selector) in spec.match_.iter().enumerate() {
-        traffic_selector(selector, &path.field("match").index(index), v);
-    }
 }
 
 /// Where the module comes from and how it is checked.
@@ -154,11 +164,11 @@ mod tests {
         assert_eq!(
             paths(spec),
             [
+                "spec.match[0].ports[1].number",
+                "spec.match[0].ports[2].number",
                 "spec.url",
                 "spec.sha256",
                 "spec.vmConfig.env[0].name",
-                "spec.match[0].ports[1].number",
-                "spec.match[0].ports[2].number",
             ]
         );
     }

@@ -29,13 +29,19 @@ macro_rules! golden {
 
 golden!(
     attachment,
+    authorization_policy,
+    authorization_policy_rules,
     duplicate_names,
     lists_and_json,
     mesh_namespace_and_workload_scope,
     own_namespace_before_root,
+    peer_authentication,
     phases_and_priorities,
+    request_authentication,
     spelling,
     syntax_error,
+    telemetry,
+    traffic_extension,
     unknown_fields,
     unknown_kinds,
     validation_of_attachment,
@@ -43,6 +49,7 @@ golden!(
     validation_of_source,
     validation_of_types,
     validation_of_vm_and_traffic,
+    workload_objects,
     yaml_values,
 );
 
