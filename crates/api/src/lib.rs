@@ -70,7 +70,11 @@ pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file
 pub use meta::{CreationTime, NamespacedName, Object, ObjectMeta, Position};
 pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
 pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
-pub use plan::{LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, plan};
+pub use plan::{
+    LeftOut, Mesh, Plan, PlannedAuthentication, PlannedAuthorization, PlannedFilter,
+    PlannedJwtRule, PlannedMetric, PlannedMetrics, PlannedMutualTls, PlannedPlugin, PlannedPolicy,
+    ServedService, Workload, WorkloadRole, plan,
+};
 pub use plugin_config::plugin_config_json;
 pub use request_authentication::RequestAuthentication;
 pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};

@@ -1,65 +1,37 @@
 //! **The heart**: which filters run for a workload, in which order, and what is left out and why.
 
+mod assembly;
 mod attachment;
+mod filters;
+mod mesh;
+mod metrics;
+mod mutual_tls;
 mod ordering;
 #[cfg(test)]
 mod tests;
+mod workload;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+pub use self::filters::{
+    PlannedAuthentication, PlannedAuthorization, PlannedJwtRule, PlannedMetric, PlannedMetrics,
+    PlannedMutualTls, PlannedPolicy,
+};
+pub use self::mesh::Mesh;
+pub use self::workload::{
+    DEFAULT_ROOT_NAMESPACE, DEFAULT_SERVICE_ACCOUNT, ServedService, Workload, WorkloadRole,
+    WorkloadRoleError,
+};
 use crate::diagnostic::with_causes;
 use crate::digest::Digest;
 use crate::manifest::Resource;
-use crate::meta::{NamespacedName, Position};
+use crate::meta::{CreationTime, NamespacedName, ObjectMeta, Position};
 use crate::module_url::ModuleUrl;
 use crate::plugin_config::plugin_config_json;
-use crate::wasm_plugin::{
-    EnvVar, FailStrategy, PluginPhase, PluginType, PullPolicy, REDACTED, WasmPlugin,
-};
-
-/// Namespace whose resources apply to the whole mesh, unless it is configured otherwise.
-///
-/// Source: Istio, `MeshConfig.rootNamespace`.
-pub const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
-
-/// What kind of proxy the workload has, and which of its chains is planned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkloadRole {
-    /// Traffic from others to the workload.
-    SidecarInbound,
-    /// Traffic from the workload to others.
-    SidecarOutbound,
-    /// Traffic through a gateway.
-    Gateway,
-}
-
-/// A text is not a [`WorkloadRole`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown role `{0}`, expected `sidecar-inbound`, `sidecar-outbound` or `gateway`")]
-pub struct WorkloadRoleError(String);
-
-/// The workload and the listener that a chain is planned for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Workload {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its proxy and chain.
-    pub role: WorkloadRole,
-    /// The mesh's root namespace, see [`DEFAULT_ROOT_NAMESPACE`].
-    pub root_namespace: String,
-    /// Port that `match` compares: the container's port inbound, the service's port outbound, the
-    /// bound port of a gateway; 0 if it is unknown, which no `match` excludes.
-    pub port: u16,
-}
+use crate::wasm_plugin::{EnvVar, FailStrategy, PluginPhase, PullPolicy, REDACTED, WasmPluginSpec};
 
 /// The ordered filter chain of one workload and what is not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,7 +41,9 @@ pub struct Plan {
     pub filters: Vec<PlannedFilter>,
     /// Plugins of type `NETWORK`, in the order in which connections meet them, before HTTP.
     pub network_plugins: Vec<PlannedPlugin>,
-    /// The other resources, sorted by namespace and name, each with its reason.
+    /// Which connections are accepted; only for the inbound chain of a sidecar.
+    pub mutual_tls: Option<PlannedMutualTls>,
+    /// The other policies, sorted by namespace and name, each with its reason.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -78,11 +52,19 @@ pub struct Plan {
 #[serde(tag = "filter", rename_all = "camelCase")]
 #[expect(
     clippy::large_enum_variant,
-    reason = "a chain has one router, boxing would only add a jump"
+    reason = "a chain has few filters that are no plugins, boxing would only add a jump"
 )]
 pub enum PlannedFilter {
+    /// Asks an external authorizer about what `CUSTOM` policies match.
+    ExtAuthz(PlannedAuthorization),
     /// A Proxy-Wasm plugin.
     Wasm(PlannedPlugin),
+    /// Verifies tokens.
+    JwtAuthn(PlannedAuthentication),
+    /// Marks, refuses or lets pass by `AUDIT`, `DENY` or `ALLOW` policies.
+    Rbac(PlannedAuthorization),
+    /// Makes Istio's metrics.
+    Stats(PlannedMetrics),
     /// Sends the request upstream.
     Router,
 }
@@ -94,7 +76,10 @@ pub enum PlannedFilter {
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedPlugin {
-    /// The resource it comes from.
+    /// Kind of the resource it comes from: `WasmPlugin` or `TrafficExtension`.
+    pub kind: &'static str,
+    /// The resource it comes from. A `TrafficExtension` has [`TRAFFIC_EXTENSION_SUFFIX`] behind its
+    /// name, so that a plugin of the same name is another one.
     pub resource: NamespacedName,
     /// Where that was written.
     pub position: Position,
@@ -102,6 +87,8 @@ pub struct PlannedPlugin {
     pub phase: PluginPhase,
     /// Its priority; absent runs after every number.
     pub priority: Option<i32>,
+    /// When its resource was created, which decides between equal priorities.
+    pub creation: Option<CreationTime>,
     /// Where the module is.
     pub url: ModuleUrl,
     /// What the module's (or image's) digest must be; absent for no check.
@@ -129,6 +116,8 @@ pub struct PlannedPlugin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftOut {
+    /// Kind of the resource.
+    pub kind: &'static str,
     /// The resource.
     pub resource: NamespacedName,
     /// Where it was written.
@@ -137,74 +126,43 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Plans the chain of one workload and listener.
+/// What stands behind the name of a planned `TrafficExtension`; no name in Kubernetes has a `~`.
+pub const TRAFFIC_EXTENSION_SUFFIX: &str = "~trafficextension";
+
+/// Plans the chain of one workload and listener; for many workloads, see [`Mesh`].
 ///
 /// Pure: the same resources give the same plan, in whichever order they come.
 ///
 /// Source: Istio, `TrafficExtensionsByListenerInfo` and the HTTP connection manager's filters.
 /// Differs: a resource that cannot be used is named in [`Plan::left_out`], not dropped silently.
 pub fn plan(resources: &[Resource], workload: &Workload) -> Plan {
-    let mut plugins: Vec<&WasmPlugin> = resources
-        .iter()
-        .filter_map(|resource| match resource {
-            Resource::WasmPlugin(plugin) => Some(plugin),
-            _ => None,
-        })
-        .collect();
-    plugins.sort_by_key(|plugin| (plugin.meta.namespaced_name(), &plugin.position));
-
-    let mut filters = Vec::new();
-    let mut left_out = Vec::new();
-    let mut previous: Option<&WasmPlugin> = None;
-    for plugin in plugins {
-        let outcome = match previous.filter(|first| is_same_object(first, plugin)) {
-            Some(first) => Err(format!("the same name is given first at {}", first.position)),
-            None => planned(plugin, workload),
-        };
-        match outcome {
-            Ok(planned) => {
-                let is_network = plugin.spec.type_ == PluginType::Network;
-                filters.push((ordering::rank(plugin, workload), is_network, planned));
-            }
-            Err(reason) => left_out.push(LeftOut {
-                resource: plugin.meta.namespaced_name(),
-                position: plugin.position.clone(),
-                reason,
-            }),
-        }
-        previous = previous.filter(|first| is_same_object(first, plugin)).or(Some(plugin));
-    }
-    filters.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-
-    let (network, http): (Vec<_>, Vec<_>) =
-        filters.into_iter().partition(|(_, is_network, _)| *is_network);
-    let http = http.into_iter().map(|(.., plugin)| PlannedFilter::Wasm(plugin));
-    Plan {
-        filters: http.chain([PlannedFilter::Router]).collect(),
-        network_plugins: network.into_iter().map(|(.., plugin)| plugin).collect(),
-        left_out,
-    }
-}
-
-fn is_same_object(a: &WasmPlugin, b: &WasmPlugin) -> bool {
-    (&a.meta.namespace, &a.meta.name) == (&b.meta.namespace, &b.meta.name)
+    Mesh::new(resources).plan(workload)
 }
 
 /// The plugin as it runs, or the reason why it does not.
-fn planned(plugin: &WasmPlugin, workload: &Workload) -> Result<PlannedPlugin, String> {
-    attachment::check(plugin, workload)?;
-    let WasmPlugin { meta, spec, position } = plugin;
+fn planned(
+    kind: &'static str,
+    meta: &ObjectMeta,
+    spec: &WasmPluginSpec,
+    position: &Position,
+) -> Result<PlannedPlugin, String> {
     let invalid = |field: &str, error: &dyn Error| format!("{field}: {}", with_causes(error));
     let url = ModuleUrl::parse(&spec.url).map_err(|error| invalid("url", &error))?;
     let sha256 = match spec.sha256.as_deref() {
         None | Some("") => None,
         Some(text) => Some(text.parse::<Digest>().map_err(|error| invalid("sha256", &error))?),
     };
+    let mut resource = meta.namespaced_name();
+    if kind != crate::wasm_plugin::KIND {
+        resource.name.push_str(TRAFFIC_EXTENSION_SUFFIX);
+    }
     Ok(PlannedPlugin {
-        resource: meta.namespaced_name(),
+        kind,
+        resource,
         position: position.clone(),
         phase: spec.phase,
         priority: spec.priority,
+        creation: meta.creation,
         url,
         sha256,
         pull_policy: spec.image_pull_policy,
@@ -226,21 +184,6 @@ fn serialize_redacted<S: Serializer>(
     secret.as_ref().map(|_| REDACTED).serialize(serializer)
 }
 
-// === impl Workload ===
-
-impl Workload {
-    /// A workload without labels, on an unknown port, in a mesh with the default root namespace.
-    pub fn new(namespace: impl Into<String>, role: WorkloadRole) -> Self {
-        Self {
-            namespace: namespace.into(),
-            labels: BTreeMap::new(),
-            role,
-            root_namespace: DEFAULT_ROOT_NAMESPACE.to_owned(),
-            port: 0,
-        }
-    }
-}
-
 // === impl Plan ===
 
 impl Plan {
@@ -248,7 +191,7 @@ impl Plan {
     pub fn plugins(&self) -> impl Iterator<Item = &PlannedPlugin> {
         self.filters.iter().filter_map(|filter| match filter {
             PlannedFilter::Wasm(plugin) => Some(plugin),
-            PlannedFilter::Router => None,
+            _ => None,
         })
     }
 }
@@ -258,10 +201,12 @@ impl Plan {
 impl fmt::Debug for PlannedPlugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PlannedPlugin")
+            .field("kind", &self.kind)
             .field("resource", &self.resource)
             .field("position", &self.position)
             .field("phase", &self.phase)
             .field("priority", &self.priority)
+            .field("creation", &self.creation)
             .field("url", &self.url)
             .field("sha256", &self.sha256)
             .field("pull_policy", &self.pull_policy)
@@ -273,38 +218,5 @@ impl fmt::Debug for PlannedPlugin {
             .field("fail_strategy", &self.fail_strategy)
             .field("resource_version", &self.resource_version)
             .finish()
-    }
-}
-
-// === impl WorkloadRole ===
-
-impl WorkloadRole {
-    /// Every role.
-    pub const ALL: [Self; 3] = [Self::SidecarInbound, Self::SidecarOutbound, Self::Gateway];
-
-    /// The name that users write.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SidecarInbound => "sidecar-inbound",
-            Self::SidecarOutbound => "sidecar-outbound",
-            Self::Gateway => "gateway",
-        }
-    }
-}
-
-impl fmt::Display for WorkloadRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for WorkloadRole {
-    type Err = WorkloadRoleError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| WorkloadRoleError(text.to_owned()))
     }
 }

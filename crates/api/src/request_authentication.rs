@@ -2,12 +2,17 @@
 //!
 //! Source: Istio API, `security/v1beta1/request_authentication.proto`.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::meta::Object;
+use crate::module_url::redact_user_info;
 use crate::selector::{PolicyTargetReference, WorkloadSelector};
+
+/// What stands for an inline key set: it may hold private keys by mistake.
+const INLINE: &str = "[inline]";
 
 /// A `RequestAuthentication` object.
 pub type RequestAuthentication = Object<RequestAuthenticationSpec>;
@@ -26,7 +31,9 @@ pub struct RequestAuthenticationSpec {
 }
 
 /// How tokens of one issuer are found, verified and passed on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+///
+/// `Debug` and serialisation show neither the key set nor user info of `jwks_uri`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JwtRule {
     /// `issuer`: what `iss` must be; empty for no check.
@@ -34,8 +41,10 @@ pub struct JwtRule {
     /// `audiences`: one of them must be in `aud`; none for no check.
     pub audiences: Vec<String>,
     /// `jwksUri`: where the key set is, `http` or `https`.
+    #[serde(serialize_with = "serialize_without_user_info")]
     pub jwks_uri: Option<String>,
     /// `jwks`: the key set itself, as JSON.
+    #[serde(serialize_with = "serialize_inline")]
     pub jwks: Option<String>,
     /// `fromHeaders`: headers that may hold a token.
     pub from_headers: Vec<JwtHeader>,
@@ -74,4 +83,56 @@ pub struct ClaimToHeader {
     pub header: String,
     /// The claim; dots lead into nested ones.
     pub claim: String,
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn serialize_inline<S: Serializer>(
+    jwks: &Option<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    jwks.as_ref().map(|_| INLINE).serialize(serializer)
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn serialize_without_user_info<S: Serializer>(
+    uri: &Option<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    uri.as_deref().map(redact_user_info).serialize(serializer)
+}
+
+// === impl JwtRule ===
+
+impl fmt::Debug for JwtRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtRule")
+            .field("issuer", &self.issuer)
+            .field("audiences", &self.audiences)
+            .field("jwks_uri", &self.jwks_uri.as_deref().map(redact_user_info))
+            .field("jwks", &self.jwks.as_ref().map(|_| INLINE))
+            .field("from_headers", &self.from_headers)
+            .field("from_params", &self.from_params)
+            .field("from_cookies", &self.from_cookies)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_keys_nor_user_info_are_shown() {
+        let rule = JwtRule {
+            issuer: "issuer".into(),
+            jwks_uri: Some("https://user:hunter2@h/keys".into()),
+            jwks: Some("hunter2".into()),
+            ..JwtRule::default()
+        };
+        let texts = [format!("{rule:?}"), serde_json::to_string(&rule).unwrap()];
+        for text in texts {
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(text.contains("issuer") && text.contains("/keys"), "{text}");
+        }
+    }
 }

@@ -11,6 +11,11 @@ use serde::Serialize;
 /// Source: Gateway API, GEP-1762.
 pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
+/// Class of the gateways that are waypoints.
+///
+/// Source: Istio, `istio-waypoint`.
+pub const WAYPOINT_CLASS: &str = "istio-waypoint";
+
 /// API group of `Gateway` and `GatewayClass`.
 pub const GATEWAY_API_GROUP: &str = "gateway.networking.k8s.io";
 
@@ -59,6 +64,17 @@ pub enum WorkloadMode {
     Server,
     /// Both directions.
     ClientAndServer,
+}
+
+/// The targets that count: the list, or else the deprecated single one.
+pub(crate) fn effective_target_refs<'a>(
+    single: Option<&'a PolicyTargetReference>,
+    list: &'a [PolicyTargetReference],
+) -> &'a [PolicyTargetReference] {
+    match single {
+        Some(single) if list.is_empty() => std::slice::from_ref(single),
+        _ => list,
+    }
 }
 
 // === impl WorkloadSelector ===

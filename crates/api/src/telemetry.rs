@@ -125,6 +125,24 @@ pub enum TagOperation {
     Remove,
 }
 
+// === impl StandardMetric ===
+
+impl StandardMetric {
+    /// Every metric that is one.
+    pub const EACH: [Self; 10] = [
+        Self::RequestCount,
+        Self::RequestDuration,
+        Self::RequestSize,
+        Self::ResponseSize,
+        Self::TcpOpenedConnections,
+        Self::TcpClosedConnections,
+        Self::TcpSentBytes,
+        Self::TcpReceivedBytes,
+        Self::GrpcRequestMessages,
+        Self::GrpcResponseMessages,
+    ];
+}
+
 // === impl MetricSelector ===
 
 impl Default for MetricSelector {

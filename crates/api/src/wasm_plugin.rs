@@ -8,7 +8,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::meta::Object;
-use crate::selector::{PolicyTargetReference, TrafficSelector, WorkloadSelector};
+use crate::selector::{
+    PolicyTargetReference, TrafficSelector, WorkloadSelector, effective_target_refs,
+};
 
 /// `apiVersion` of the resource.
 pub const API_VERSION: &str = "extensions.istio.io/v1alpha1";
@@ -103,7 +105,7 @@ pub enum PluginPhase {
     /// After authorization, before the stats filters.
     #[serde(rename = "STATS")]
     Stats,
-    /// Not given: after everything else, right before the router.
+    /// Not given: after the plugins of all phases, before the stats filter.
     #[default]
     #[serde(rename = "UNSPECIFIED_PHASE")]
     Unspecified,
@@ -155,7 +157,7 @@ pub enum PluginType {
 impl WasmPluginSpec {
     /// The targets that count: `targetRefs`, or else the deprecated `targetRef` alone.
     pub fn effective_target_refs(&self) -> &[PolicyTargetReference] {
-        if self.target_refs.is_empty() { self.target_ref.as_slice() } else { &self.target_refs }
+        effective_target_refs(self.target_ref.as_ref(), &self.target_refs)
     }
 }
 

@@ -4,84 +4,139 @@
 
 use super::{Workload, WorkloadRole};
 use crate::selector::{
-    GATEWAY_API_GROUP, GATEWAY_NAME_LABEL, PolicyTargetReference, TrafficSelector, WorkloadMode,
+    GATEWAY_API_GROUP, PolicyTargetReference, TrafficSelector, WAYPOINT_CLASS, WorkloadMode,
+    WorkloadSelector,
 };
-use crate::wasm_plugin::WasmPlugin;
 
-/// Fails with the first clause that keeps the plugin from the HTTP chain, for people.
-pub(super) fn check(plugin: &WasmPlugin, workload: &Workload) -> Result<(), String> {
-    namespace(plugin, workload)?;
-    // If an object has both in spite of validation, the references decide.
-    let target_refs = plugin.spec.effective_target_refs();
-    if target_refs.is_empty() {
-        selector(plugin, workload)?;
-    } else {
-        targets(target_refs, plugin, workload)?;
-    }
-    traffic(&plugin.spec.match_, workload)
+/// Where a policy applies, whatever its kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attachment<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) selector: Option<&'a WorkloadSelector>,
+    /// If an object has both in spite of validation, the references decide.
+    pub(super) target_refs: &'a [PolicyTargetReference],
 }
 
-fn namespace(plugin: &WasmPlugin, workload: &Workload) -> Result<(), String> {
-    let namespace = &plugin.meta.namespace;
-    let Workload { namespace: own, root_namespace: root, .. } = workload;
-    if namespace == own || namespace == root {
-        return Ok(());
-    }
-    Err(if own == root {
-        format!("namespace `{namespace}` is not the workload's and root namespace `{root}`")
-    } else {
-        format!(
-            "namespace `{namespace}` is neither the workload's `{own}` nor the root namespace \
-             `{root}`"
-        )
-    })
-}
+// === impl Attachment ===
 
-fn selector(plugin: &WasmPlugin, workload: &Workload) -> Result<(), String> {
-    let selector = plugin.spec.selector.as_ref();
-    let Some((key, value)) = selector.and_then(|of| of.first_mismatch(&workload.labels)) else {
-        return Ok(());
-    };
-    Err(match workload.labels.get(key) {
-        Some(actual) => {
-            format!("selector wants label `{key}={value}`, the workload has `{key}={actual}`")
+impl Attachment<'_> {
+    /// Fails with the first clause that keeps the policy from the workload, for people.
+    pub(super) fn check(&self, workload: &Workload) -> Result<(), String> {
+        self.check_namespace(workload)?;
+        match (self.target_refs, workload.role) {
+            ([], WorkloadRole::Waypoint) => {
+                Err("a waypoint is reached by targetRefs only, and there are none".into())
+            }
+            ([], _) => self.check_selector(workload),
+            (targets, _) => self.check_targets(targets, workload),
         }
-        None => format!("selector wants label `{key}={value}`, the workload has no `{key}`"),
-    })
+    }
+
+    fn check_namespace(&self, workload: &Workload) -> Result<(), String> {
+        let namespace = self.namespace;
+        let Workload { namespace: own, root_namespace: root, .. } = workload;
+        let namespaces = workload.namespaces();
+        if namespaces.contains(&namespace) {
+            return Ok(());
+        }
+        Err(match namespaces.as_slice() {
+            [_] => {
+                format!("namespace `{namespace}` is not the workload's and root namespace `{root}`")
+            }
+            [_, _] => format!(
+                "namespace `{namespace}` is neither the workload's `{own}` nor the root namespace \
+                 `{root}`"
+            ),
+            _ => format!(
+                "namespace `{namespace}` is neither the workload's `{own}` nor the root namespace \
+                 `{root}` nor that of a service"
+            ),
+        })
+    }
+
+    fn check_selector(&self, workload: &Workload) -> Result<(), String> {
+        let Some((key, value)) =
+            self.selector.and_then(|selector| selector.first_mismatch(&workload.labels))
+        else {
+            return Ok(());
+        };
+        Err(match workload.labels.get(key) {
+            Some(actual) => {
+                format!("selector wants label `{key}={value}`, the workload has `{key}={actual}`")
+            }
+            None => format!("selector wants label `{key}={value}`, the workload has no `{key}`"),
+        })
+    }
+
+    /// One of the references must name what the workload belongs to or stands before.
+    fn check_targets(
+        &self,
+        targets: &[PolicyTargetReference],
+        workload: &Workload,
+    ) -> Result<(), String> {
+        let gateway = workload.gateway();
+        if gateway.is_none() && workload.role != WorkloadRole::Waypoint {
+            return Err(format!(
+                "targetRefs want a gateway, the workload has no label `{}`",
+                crate::selector::GATEWAY_NAME_LABEL
+            ));
+        }
+        if targets.iter().any(|target| self.is_target(target, workload)) {
+            return Ok(());
+        }
+        let wants_gateway = targets.iter().any(|of| of.is_kind(GATEWAY_API_GROUP, "Gateway"));
+        if wants_gateway && self.namespace != workload.namespace {
+            return Err(format!(
+                "targetRefs want a gateway in namespace `{}`, the workload is in `{}`",
+                self.namespace, workload.namespace
+            ));
+        }
+        let wanted: Vec<_> =
+            targets.iter().map(|target| format!("`{}/{}`", target.kind, target.name)).collect();
+        let mut actual: Vec<String> =
+            gateway.map(|name| format!("of `Gateway/{name}`")).into_iter().collect();
+        actual.extend(workload.served().iter().map(|service| {
+            let kind = if service.is_service_entry { "ServiceEntry" } else { "Service" };
+            format!(
+                "before `{kind}/{}` of namespace `{}`",
+                service.name.name, service.name.namespace
+            )
+        }));
+        let actual = if actual.is_empty() { "of no gateway".into() } else { actual.join(" and ") };
+        Err(format!("targetRefs want {}, the workload is {actual}", wanted.join(" or ")))
+    }
+
+    fn is_target(&self, target: &PolicyTargetReference, workload: &Workload) -> bool {
+        let Workload { namespace, root_namespace, .. } = workload;
+        let is_served = |kind_of_entry: bool| {
+            workload.served().iter().any(|service| {
+                service.is_service_entry == kind_of_entry
+                    && service.name.name == target.name
+                    && service.name.namespace == self.namespace
+            })
+        };
+        if target.is_kind("", "Service") {
+            is_served(false)
+        } else if target.is_kind("networking.istio.io", "ServiceEntry") {
+            is_served(true)
+        } else if target.is_kind(GATEWAY_API_GROUP, "GatewayClass") {
+            workload.role == WorkloadRole::Waypoint
+                && self.namespace == root_namespace
+                && target.name == WAYPOINT_CLASS
+        } else {
+            target.is_kind(GATEWAY_API_GROUP, "Gateway")
+                && self.namespace == namespace
+                && workload.gateway() == Some(target.name.as_str())
+                && (target.namespace.is_empty() || target.namespace == *namespace)
+        }
+    }
 }
 
-/// Any of the references must name the gateway that the workload belongs to.
-fn targets(
-    targets: &[PolicyTargetReference],
-    plugin: &WasmPlugin,
+/// Fails if no alternative of `match` is about the workload's chain and port.
+pub(super) fn check_traffic(
+    selectors: &[TrafficSelector],
     workload: &Workload,
 ) -> Result<(), String> {
-    let Some(gateway) = workload.labels.get(GATEWAY_NAME_LABEL) else {
-        return Err(format!(
-            "targetRefs want a gateway, the workload has no label `{GATEWAY_NAME_LABEL}`"
-        ));
-    };
-    let Workload { namespace, .. } = workload;
-    if plugin.meta.namespace != *namespace {
-        return Err(format!(
-            "targetRefs want a gateway in namespace `{}`, the workload is in `{namespace}`",
-            plugin.meta.namespace
-        ));
-    }
-    let is_gateway = |target: &PolicyTargetReference| {
-        target.is_kind(GATEWAY_API_GROUP, "Gateway")
-            && target.name == *gateway
-            && (target.namespace.is_empty() || target.namespace == *namespace)
-    };
-    if targets.iter().any(is_gateway) {
-        return Ok(());
-    }
-    let names: Vec<_> =
-        targets.iter().map(|target| format!("`{}/{}`", target.kind, target.name)).collect();
-    Err(format!("targetRefs want {}, the workload is of `Gateway/{gateway}`", names.join(" or ")))
-}
-
-fn traffic(selectors: &[TrafficSelector], workload: &Workload) -> Result<(), String> {
     let matches = |selector: &TrafficSelector| {
         matches_role(selector.mode, workload.role) && selector.matches_port(workload.port)
     };
@@ -103,7 +158,10 @@ fn matches_role(mode: WorkloadMode, role: WorkloadRole) -> bool {
         WorkloadMode::Client => {
             matches!(role, WorkloadRole::SidecarOutbound | WorkloadRole::Gateway)
         }
-        WorkloadMode::Server => role == WorkloadRole::SidecarInbound,
+        // A waypoint stands in for the servers behind it.
+        WorkloadMode::Server => {
+            matches!(role, WorkloadRole::SidecarInbound | WorkloadRole::Waypoint)
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
@@ -6,7 +8,7 @@ use crate::selector::{
     GATEWAY_API_GROUP, GATEWAY_NAME_LABEL, PolicyTargetReference, TrafficSelector, WorkloadMode,
     WorkloadSelector,
 };
-use crate::wasm_plugin::{EnvValueSource, PluginType, VmConfig};
+use crate::wasm_plugin::{EnvValueSource, PluginType, VmConfig, WasmPlugin};
 
 // === fixtures ===
 
@@ -53,6 +55,7 @@ fn names(plan: &Plan) -> Vec<&str> {
 fn applies(plugin: &WasmPlugin, workload: &Workload) -> bool {
     let plan = plan(&[Resource::WasmPlugin(plugin.clone())], workload);
     assert_eq!(plan.left_out.len() + plan.plugins().count(), 1);
+    assert_eq!(chain_of(&[Resource::WasmPlugin(plugin.clone())], workload), plan.filters);
     plan.left_out.is_empty()
 }
 
@@ -85,12 +88,24 @@ fn complete_plugin() -> WasmPlugin {
     plugin
 }
 
+/// The chain as it is found without looking at every resource.
+fn chain_of(resources: &[Resource], workload: &Workload) -> Vec<PlannedFilter> {
+    Mesh::new(resources).chain(workload).filters
+}
+
 // === tests ===
 
 #[test]
-fn plan_without_resources_is_the_router() {
+fn plan_without_resources_is_what_a_mesh_has_by_default() {
     let plan = plan(&[], &workload("ns", &[]));
-    assert_eq!(plan.filters, [PlannedFilter::Router]);
+    let kinds: Vec<_> = serde_json::to_value(&plan).unwrap()["filters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|filter| filter["filter"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["stats", "router"]);
+    assert_eq!(plan.mutual_tls.unwrap().mode, crate::MutualTlsMode::Permissive);
     assert_eq!(plan.left_out, []);
 }
 
@@ -293,7 +308,8 @@ fn every_resource_is_planned_or_left_out_with_a_reason() {
     let text = include_str!("../../tests/golden/attachment/input.yaml");
     let resources = parse_file("a.yaml", text).resources;
     let plan = plan(&resources, &workload("ns", &[]));
-    assert_eq!(plan.plugins().count() + plan.left_out.len(), resources.len());
+    let planned = plan.plugins().count() + plan.network_plugins.len();
+    assert_eq!(planned + plan.left_out.len(), resources.len());
     assert!(plan.left_out.iter().all(|left_out| !left_out.reason.is_empty()));
 }
 
@@ -333,10 +349,12 @@ fn planned_plugin_carries_all_that_is_needed_to_run_it() {
             "filters": [
                 {
                     "filter": "wasm",
+                    "kind": "WasmPlugin",
                     "resource": {"namespace": "ns", "name": "a"},
                     "position": "a.yaml:1:1",
                     "phase": "AUTHN",
                     "priority": 7,
+                    "creation": null,
                     "url": "https://[redacted]@h/a.wasm",
                     "sha256": format!("sha256:{HEX}"),
                     "pullPolicy": "Always",
@@ -351,8 +369,17 @@ fn planned_plugin_carries_all_that_is_needed_to_run_it() {
                     "failStrategy": "FAIL_OPEN",
                     "resourceVersion": "42"
                 },
+                {
+                    "filter": "stats",
+                    "provider": "prometheus",
+                    "overrides": [],
+                    "reportingInterval": null,
+                    "resources": []
+                },
                 {"filter": "router"}
             ],
+            "networkPlugins": [],
+            "mutualTls": {"mode": "PERMISSIVE", "resource": null},
             "leftOut": []
         })
     );
@@ -374,9 +401,10 @@ fn roles_are_read_as_they_are_shown() {
         assert_eq!(role.to_string().parse(), Ok(role));
         assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
     }
-    let error = "waypoint".parse::<WorkloadRole>().unwrap_err();
+    let error = "Gateway".parse::<WorkloadRole>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "unknown role `waypoint`, expected `sidecar-inbound`, `sidecar-outbound` or `gateway`"
+        "unknown role `Gateway`, expected `sidecar-inbound`, `sidecar-outbound`, `gateway` or \
+         `waypoint`"
     );
 }

@@ -1,10 +1,11 @@
 //! Golden cases: every folder of `tests/golden` holds an `input.yaml`, what is found in it
-//! (`diagnostics.txt`) and, if there is a `workloads.txt`, what is planned (`plan.txt`).
+//! (`diagnostics.txt`), if there is a `review.txt`, what is found by looking at all together, and,
+//! if there is a `workloads.txt`, what is planned (`plan.txt`).
 //!
 //! `BLESS=1 cargo test` writes what is expected; read the difference before it is committed.
 //!
 //! A line of `workloads.txt` is `NAME key=value…` with the keys `namespace`, `role`, `port`,
-//! `root` and `label` (any number of times).
+//! `root`, and any number of times `label`, `service` and `entry` (what a waypoint stands before).
 
 use std::env;
 use std::fmt::Write as _;
@@ -12,7 +13,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use wasmplug_api::{
-    ParsedFile, Plan, PlannedFilter, Severity, Workload, WorkloadRole, duplicates, parse_file, plan,
+    Diagnostic, LeftOut, Mesh, NamespacedName, ParsedFile, Plan, PlannedAuthorization,
+    PlannedFilter, PlannedMutualTls, PlannedPlugin, PlannedPolicy, ServedService, Severity,
+    Workload, WorkloadRole, duplicates, parse_file, plan,
 };
 
 macro_rules! golden {
@@ -29,15 +32,22 @@ macro_rules! golden {
 
 golden!(
     attachment,
+    authentication_rules_combined,
+    authorization_in_order,
     authorization_policy,
     authorization_policy_rules,
+    chain_positions,
     duplicate_names,
+    istio_selection_and_order,
     lists_and_json,
     mesh_namespace_and_workload_scope,
+    metrics_scopes,
+    mutual_tls_scopes,
     own_namespace_before_root,
     peer_authentication,
     phases_and_priorities,
     request_authentication,
+    selectors_on_gateways,
     spelling,
     syntax_error,
     telemetry,
@@ -49,6 +59,7 @@ golden!(
     validation_of_source,
     validation_of_types,
     validation_of_vm_and_traffic,
+    waypoints,
     workload_objects,
     yaml_values,
 );
@@ -78,7 +89,12 @@ fn check(case: &str) {
     for line in workloads.lines() {
         let workload = parse_workload(line);
         let _ = writeln!(text, "{line}");
-        describe_plan(&plan(&parsed.resources, &workload), &mut text);
+        let plan = plan(&parsed.resources, &workload);
+        let chain = Mesh::new(&parsed.resources).chain(&workload);
+        assert_eq!(chain.filters, plan.filters, "{line}");
+        assert_eq!(chain.network_plugins, plan.network_plugins, "{line}");
+        assert_eq!(chain.mutual_tls, plan.mutual_tls, "{line}");
+        describe_plan(&plan, &mut text);
     }
     expect(&case.join("plan.txt"), &text);
 }
@@ -109,37 +125,89 @@ fn describe_findings(parsed: &ParsedFile) -> String {
         );
     }
     for finding in parsed.diagnostics.iter().chain(&duplicates(&parsed.resources)) {
-        let _ = writeln!(text, "{finding}");
-        if let Some(hint) = &finding.hint {
-            let _ = writeln!(text, "    hint: {hint}");
-        }
+        describe_finding(finding, &mut text);
     }
     let errors = parsed.diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
     let _ = writeln!(text, "{errors} errors of {} findings", parsed.diagnostics.len());
     text
 }
 
+fn describe_finding(finding: &Diagnostic, text: &mut String) {
+    let _ = writeln!(text, "{finding}");
+    if let Some(hint) = &finding.hint {
+        let _ = writeln!(text, "    hint: {hint}");
+    }
+}
+
 fn describe_plan(plan: &Plan, text: &mut String) {
     for (index, filter) in plan.filters.iter().enumerate() {
-        let number = index + 1;
-        let _ = match filter {
-            PlannedFilter::Router => writeln!(text, "  {number}. router"),
-            PlannedFilter::Wasm(plugin) => {
-                let phase = serde_json::to_value(plugin.phase).unwrap();
-                let priority = plugin.priority.map_or("unset".into(), |n| n.to_string());
-                let (resource, line) = (&plugin.resource, plugin.position.line);
-                writeln!(
-                    text,
-                    "  {number}. {resource} (line {line}), phase {}, priority {priority}",
-                    phase.as_str().unwrap()
-                )
-            }
-        };
+        let _ = write!(text, "  {}. ", index + 1);
+        describe_filter(filter, text);
+    }
+    for plugin in &plan.network_plugins {
+        let _ = write!(text, "  network: ");
+        describe_plugin(plugin, text);
+    }
+    if let Some(PlannedMutualTls { mode, resource: Some(policy) }) = &plan.mutual_tls {
+        let _ = writeln!(text, "  mutual TLS {} by {policy}", mode.as_str());
     }
     for left_out in &plan.left_out {
-        let (resource, line) = (&left_out.resource, left_out.position.line);
-        let _ = writeln!(text, "  - {resource} (line {line}): {}", left_out.reason);
+        let LeftOut { kind, resource, position, reason } = left_out;
+        let kind = if *kind == "WasmPlugin" { String::new() } else { format!("{kind} ") };
+        let _ = writeln!(text, "  - {kind}{resource} (line {}): {reason}", position.line);
     }
+}
+
+fn describe_filter(filter: &PlannedFilter, text: &mut String) {
+    let _ = match filter {
+        PlannedFilter::Router => writeln!(text, "router"),
+        PlannedFilter::Wasm(plugin) => {
+            describe_plugin(plugin, text);
+            Ok(())
+        }
+        PlannedFilter::ExtAuthz(authorization) => {
+            let provider = authorization.provider.as_deref().unwrap_or_default();
+            writeln!(text, "ext_authz {provider}: {}", describe_policies(authorization))
+        }
+        PlannedFilter::Rbac(authorization) => {
+            let action = authorization.action.as_str();
+            writeln!(text, "rbac {action}: {}", describe_policies(authorization))
+        }
+        PlannedFilter::JwtAuthn(authentication) => {
+            let rule = |rule: &wasmplug_api::PlannedJwtRule| {
+                format!("{} {} of {}", rule.provider, rule.rule.issuer, rule.resource)
+            };
+            let rules: Vec<_> = authentication.rules.iter().map(rule).collect();
+            writeln!(text, "jwt_authn: {}", rules.join(", "))
+        }
+        PlannedFilter::Stats(metrics) => {
+            let _ = write!(text, "stats");
+            for resource in &metrics.resources {
+                let _ = write!(text, " {resource}");
+            }
+            for change in &metrics.overrides {
+                let json = serde_json::to_string(change).unwrap();
+                let _ = write!(text, "\n       {json}");
+            }
+            writeln!(text)
+        }
+    };
+}
+
+fn describe_policies(authorization: &PlannedAuthorization) -> String {
+    let describe = |policy: &PlannedPolicy| {
+        let dry_run = if policy.is_dry_run { ", dry run" } else { "" };
+        format!("{} ({} rules{dry_run})", policy.resource, policy.rules.len())
+    };
+    authorization.policies.iter().map(describe).collect::<Vec<_>>().join(", ")
+}
+
+fn describe_plugin(plugin: &PlannedPlugin, text: &mut String) {
+    let phase = serde_json::to_value(plugin.phase).unwrap();
+    let priority = plugin.priority.map_or("unset".into(), |n| n.to_string());
+    let (resource, line) = (&plugin.resource, plugin.position.line);
+    let phase = phase.as_str().unwrap();
+    let _ = writeln!(text, "{resource} (line {line}), phase {phase}, priority {priority}");
 }
 
 fn parse_workload(line: &str) -> Workload {
@@ -154,6 +222,12 @@ fn parse_workload(line: &str) -> Workload {
             "label" => {
                 let (key, value) = value.split_once('=').unwrap();
                 workload.labels.insert(key.into(), value.into());
+            }
+            "service" | "entry" => {
+                let (namespace, name) = value.split_once('/').unwrap();
+                let name = NamespacedName::new(namespace, name);
+                let is_service_entry = key == "entry";
+                workload.services.push(ServedService { name, is_service_entry });
             }
             _ => panic!("unknown key `{key}`"),
         }

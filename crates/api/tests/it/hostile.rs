@@ -4,25 +4,14 @@ use std::fmt::Write as _;
 
 use wasmplug_api::{ModuleUrl, ParsedFile, Severity, parse_file, plugin_config_json};
 
+use crate::random::Random;
+
 const VALID: &str = include_str!("../golden/spelling/input.yaml");
 const INVALID: &str = include_str!("../golden/validation_of_types/input.yaml");
 const VALUES: &str = include_str!("../golden/yaml_values/input.yaml");
 
 fn has_error(parsed: &ParsedFile, part: &str) -> bool {
     parsed.diagnostics.iter().any(|d| d.severity == Severity::Error && d.message.contains(part))
-}
-
-/// xorshift64*, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(number).unwrap() % bound
-    }
 }
 
 #[test]
@@ -161,4 +150,36 @@ fn oversized_file_is_refused_without_being_read() {
     let parsed = parse_file("a.yaml", &" ".repeat(16 * 1024 * 1024 + 1));
     assert!(has_error(&parsed, "at most 16777216 are read"));
     assert_eq!(parsed.diagnostics.len(), 1);
+}
+
+#[test]
+fn every_document_of_a_thousand_broken_ones_is_reported() {
+    let kinds = [
+        ("extensions.istio.io/v1alpha1", "WasmPlugin", "{url: 1}"),
+        ("extensions.istio.io/v1alpha1", "TrafficExtension", "{wasm: {}, lua: {}}"),
+        ("security.istio.io/v1", "AuthorizationPolicy", "{action: DENY}"),
+        ("security.istio.io/v1", "RequestAuthentication", "{jwtRules: [{}]}"),
+        ("security.istio.io/v1", "PeerAuthentication", "{portLevelMtls: {}, mtls: {mode: 9}}"),
+        ("telemetry.istio.io/v1", "Telemetry", "{metrics: [1]}"),
+        ("apps/v1", "Deployment", "{template: []}"),
+        ("v1", "Pod", "[]"),
+    ];
+    let mut text = String::new();
+    let documents = || kinds.iter().cycle().take(400);
+    for (version, kind, spec) in documents() {
+        let metadata = "{name: a, labels: {broken: 1}}";
+        let _ = write!(
+            text,
+            "---\napiVersion: {version}\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n"
+        );
+    }
+    let parsed = parse_file("a.yaml", &text);
+    assert_eq!(parsed.resources, []);
+    for line in (0..400).map(|number| number * 5 + 1) {
+        let is_of_document = |found: &&wasmplug_api::Diagnostic| {
+            (line..line + 5).contains(&usize::try_from(found.position.line).unwrap())
+        };
+        let findings: Vec<_> = parsed.diagnostics.iter().filter(is_of_document).collect();
+        assert!(findings.len() >= 2, "line {line}: {findings:?}");
+    }
 }

@@ -4,3 +4,5 @@
 
 mod golden;
 mod hostile;
+mod properties;
+mod random;

@@ -1,0 +1,220 @@
+//! Puts what applies to a workload in its place.
+
+use super::attachment::check_traffic;
+use super::filters::{PlannedAuthentication, PlannedAuthorization, PlannedJwtRule, PlannedPolicy};
+use super::mesh::{Body, Policy};
+use super::ordering::{Rank, Scope, rank};
+use super::{
+    LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, metrics, mutual_tls,
+    planned,
+};
+use crate::authorization_policy::{AuthorizationPolicy, PolicyAction};
+use crate::request_authentication::RequestAuthentication;
+use crate::wasm_plugin::{PluginPhase, PluginType, WasmPluginSpec};
+
+/// A plan in the making. Policies come in the order of their age.
+pub(super) struct Assembly<'a> {
+    workload: &'a Workload,
+    plugins: Vec<(Rank<'a>, PlannedPlugin)>,
+    network_plugins: Vec<(Rank<'a>, PlannedPlugin)>,
+    authentications: Vec<(Scope, &'a RequestAuthentication)>,
+    authorizations: Vec<(Scope, &'a AuthorizationPolicy)>,
+    /// Policies of which the oldest of the narrowest scope counts.
+    peers: Vec<&'a Policy<'a>>,
+    metrics: Vec<&'a Policy<'a>>,
+    left_out: Vec<LeftOut>,
+}
+
+// === impl Assembly ===
+
+impl<'a> Assembly<'a> {
+    pub(super) fn new(workload: &'a Workload) -> Self {
+        Self {
+            workload,
+            plugins: Vec::new(),
+            network_plugins: Vec::new(),
+            authentications: Vec::new(),
+            authorizations: Vec::new(),
+            peers: Vec::new(),
+            metrics: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// Takes a policy in if it applies, or else notes why not.
+    pub(super) fn take(&mut self, policy: &'a Policy<'a>) {
+        let outcome = match policy.attachment.check(self.workload) {
+            Ok(()) => self.place(policy),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = outcome {
+            self.left_out.push(policy.left_out(reason));
+        }
+    }
+
+    fn place(&mut self, policy: &'a Policy<'a>) -> Result<(), String> {
+        let scope = Scope::of(policy.attachment.namespace, self.workload);
+        match policy.body {
+            Body::Plugin(spec) => self.place_plugin(policy, spec),
+            Body::Extension(spec) => {
+                check_traffic(&spec.plugin.match_, self.workload)?;
+                match &spec.lua {
+                    Some(_) => Err("a Lua script is not run, only `wasm` is".into()),
+                    None => self.place_plugin(policy, &spec.plugin),
+                }
+            }
+            Body::Authentication(object) => {
+                self.refuse_outbound("authenticates no request")?;
+                if object.spec.jwt_rules.is_empty() {
+                    return Err("it has no `jwtRules`".into());
+                }
+                self.authentications.push((scope, object));
+                Ok(())
+            }
+            Body::Authorization(object) => {
+                self.refuse_outbound("authorizes no request")?;
+                self.authorizations.push((scope, object));
+                Ok(())
+            }
+            Body::Peers(_) => {
+                self.refuse_outbound("accepts no connection")?;
+                match self.workload.role {
+                    WorkloadRole::Gateway => {
+                        return Err("the TLS of a gateway is that of its servers".into());
+                    }
+                    WorkloadRole::Waypoint => {
+                        return Err("connections to a waypoint are mutual TLS in any case".into());
+                    }
+                    WorkloadRole::SidecarInbound | WorkloadRole::SidecarOutbound => {}
+                }
+                self.peers.push(policy);
+                Ok(())
+            }
+            Body::Metrics(_) => {
+                self.metrics.push(policy);
+                Ok(())
+            }
+        }
+    }
+
+    fn place_plugin(
+        &mut self,
+        policy: &'a Policy<'a>,
+        spec: &'a WasmPluginSpec,
+    ) -> Result<(), String> {
+        check_traffic(&spec.match_, self.workload)?;
+        let plugin = planned(policy.kind, policy.meta, spec, policy.position)?;
+        let rank = rank(policy.kind, policy.meta, spec, self.workload);
+        let list = match spec.type_ {
+            PluginType::Network => &mut self.network_plugins,
+            PluginType::Http | PluginType::Unspecified => &mut self.plugins,
+        };
+        list.push((rank, plugin));
+        Ok(())
+    }
+
+    fn refuse_outbound(&self, what: &str) -> Result<(), String> {
+        match self.workload.role {
+            WorkloadRole::SidecarOutbound => Err(format!("an outbound chain {what}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The plan, with what was left out in the order in which it came.
+    ///
+    /// Source: Istio, `buildHTTPConnectionManager` and `buildWaypointHTTPFilters`, whose order is
+    /// one for the filters that are here.
+    pub(super) fn finish(mut self) -> Plan {
+        let (metrics, unused) = metrics::merge(&self.metrics, self.workload);
+        self.left_out.extend(unused);
+        let (mutual_tls, unused) = mutual_tls::resolve(&self.peers, self.workload);
+        self.left_out.extend(unused);
+        self.plugins.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.network_plugins.sort_by(|(a, _), (b, _)| a.cmp(b));
+
+        let mut filters = self.external_authorizations();
+        let authentication = self.authentication();
+        let [audit, deny, allow] = [PolicyAction::Audit, PolicyAction::Deny, PolicyAction::Allow]
+            .map(|action| self.authorization(action));
+        let mut plugins =
+            std::mem::take(&mut self.plugins).into_iter().map(|(_, of)| of).peekable();
+        let mut phase = |phase: PluginPhase, filters: &mut Vec<PlannedFilter>| {
+            let of_phase = || plugins.next_if(|plugin| plugin.phase == phase);
+            filters.extend(std::iter::from_fn(of_phase).map(PlannedFilter::Wasm));
+        };
+        phase(PluginPhase::Authn, &mut filters);
+        filters.extend(authentication.map(PlannedFilter::JwtAuthn));
+        phase(PluginPhase::Authz, &mut filters);
+        filters.extend([audit, deny, allow].into_iter().flatten().map(PlannedFilter::Rbac));
+        phase(PluginPhase::Stats, &mut filters);
+        phase(PluginPhase::Unspecified, &mut filters);
+        filters.extend(metrics.map(PlannedFilter::Stats));
+        filters.push(PlannedFilter::Router);
+
+        let network_plugins = self.network_plugins.into_iter().map(|(_, plugin)| plugin).collect();
+        Plan { filters, network_plugins, mutual_tls, left_out: self.left_out }
+    }
+
+    /// One filter for each external authorizer, by its name.
+    fn external_authorizations(&self) -> Vec<PlannedFilter> {
+        let policies = self.policies(PolicyAction::Custom);
+        let mut providers: Vec<&str> =
+            policies.iter().filter_map(|policy| policy.spec.provider.as_deref()).collect();
+        providers.sort_unstable();
+        providers.dedup();
+        let of_provider = |provider: &str| PlannedAuthorization {
+            action: PolicyAction::Custom,
+            provider: Some(provider.to_owned()),
+            policies: policies
+                .iter()
+                .filter(|policy| policy.spec.provider.as_deref() == Some(provider))
+                .map(|policy| planned_policy(policy))
+                .collect(),
+        };
+        providers.into_iter().map(of_provider).map(PlannedFilter::ExtAuthz).collect()
+    }
+
+    fn authorization(&self, action: PolicyAction) -> Option<PlannedAuthorization> {
+        let policies = self.policies(action);
+        (!policies.is_empty()).then(|| PlannedAuthorization {
+            action,
+            provider: None,
+            policies: policies.into_iter().map(planned_policy).collect(),
+        })
+    }
+
+    /// The policies of one action in the order in which they are tried.
+    fn policies(&self, action: PolicyAction) -> Vec<&'a AuthorizationPolicy> {
+        let mut policies: Vec<_> =
+            self.authorizations.iter().filter(|(_, of)| of.spec.action == action).collect();
+        policies.sort_by_key(|(scope, _)| scope.root_first());
+        policies.into_iter().map(|(_, policy)| *policy).collect()
+    }
+
+    /// The rules of all policies; a request needs one of them only.
+    fn authentication(&self) -> Option<PlannedAuthentication> {
+        let mut policies: Vec<_> = self.authentications.iter().collect();
+        policies.sort_by_key(|(scope, _)| *scope);
+        let mut rules: Vec<_> = policies
+            .into_iter()
+            .flat_map(|(_, policy)| policy.spec.jwt_rules.iter().map(move |rule| (policy, rule)))
+            .collect();
+        rules.sort_by(|(_, a), (_, b)| a.issuer.cmp(&b.issuer));
+        let planned = |(index, (policy, rule)): (usize, (&&RequestAuthentication, _))| {
+            let (resource, position) = (policy.meta.namespaced_name(), policy.position.clone());
+            let provider = format!("origins-{index}");
+            PlannedJwtRule { provider, resource, position, rule: Clone::clone(rule) }
+        };
+        let rules: Vec<_> = rules.into_iter().enumerate().map(planned).collect();
+        (!rules.is_empty()).then_some(PlannedAuthentication { rules })
+    }
+}
+
+fn planned_policy(policy: &AuthorizationPolicy) -> PlannedPolicy {
+    PlannedPolicy {
+        resource: policy.meta.namespaced_name(),
+        position: policy.position.clone(),
+        is_dry_run: policy.is_dry_run(),
+        rules: policy.spec.rules.clone(),
+    }
+}

@@ -1,0 +1,114 @@
+//! The built-in filters of a plan, with all that a data plane needs to run them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::authorization_policy::{PolicyAction, Rule};
+use crate::meta::{NamespacedName, Position};
+use crate::peer_authentication::MutualTlsMode;
+use crate::request_authentication::JwtRule;
+use crate::telemetry::{MetricSelector, TagOverride};
+
+/// `envoy.filters.http.jwt_authn`: the rules of all policies that apply, combined.
+///
+/// A request passes if any rule verifies its token, or if no rule finds one.
+///
+/// Source: Istio, `RequestAuthentication`, merged and sorted by issuer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedAuthentication {
+    /// The rules, by issuer and then as they were found.
+    pub rules: Vec<PlannedJwtRule>,
+}
+
+/// A rule of a `RequestAuthentication`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedJwtRule {
+    /// Name of the provider in Envoy's configuration: `origins-` and the place in the list.
+    pub provider: String,
+    /// The policy that it is from.
+    pub resource: NamespacedName,
+    /// Where that was written.
+    pub position: Position,
+    /// The rule itself.
+    pub rule: JwtRule,
+}
+
+/// The policies of one action, which are one filter: `envoy.filters.http.rbac`, and for
+/// [`PolicyAction::Custom`] `envoy.filters.http.ext_authz` behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedAuthorization {
+    /// What a match means.
+    pub action: PolicyAction,
+    /// The external authorizer; only for [`PolicyAction::Custom`].
+    pub provider: Option<String>,
+    /// The policies in the order in which they are tried: those of the root namespace first, then
+    /// the workload's, then those of services.
+    pub policies: Vec<PlannedPolicy>,
+}
+
+/// An `AuthorizationPolicy` that applies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedPolicy {
+    /// The policy.
+    pub resource: NamespacedName,
+    /// Where it was written.
+    pub position: Position,
+    /// Its matches are only counted.
+    pub is_dry_run: bool,
+    /// Any of them may match; none matches nothing.
+    pub rules: Vec<Rule>,
+}
+
+/// `istio.stats`: which metrics are made.
+///
+/// Source: Istio, `Telemetry`, merged from the mesh to the workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedMetrics {
+    /// Who gets them.
+    pub provider: String,
+    /// Metrics that are not as Istio has them; all others are.
+    pub overrides: Vec<PlannedMetric>,
+    /// How often TCP metrics are reported; absent for the default.
+    pub reporting_interval: Option<Duration>,
+    /// The resources that decided this, from the widest scope to the narrowest.
+    pub resources: Vec<NamespacedName>,
+}
+
+/// A metric that is not as Istio has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedMetric {
+    /// Which one.
+    pub metric: MetricSelector,
+    /// It is not made.
+    pub is_disabled: bool,
+    /// What becomes of its labels.
+    pub tag_overrides: BTreeMap<String, TagOverride>,
+}
+
+/// Whether connections to the workload must be mutual TLS; not a filter, but what connections find
+/// before the first one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedMutualTls {
+    /// Never [`MutualTlsMode::Unset`].
+    pub mode: MutualTlsMode,
+    /// The policy that decided; absent for the mesh's default.
+    pub resource: Option<NamespacedName>,
+}
+
+// === impl PlannedAuthorization ===
+
+impl PlannedAuthorization {
+    /// Whether it can refuse a request: it does more than count and mark.
+    pub fn is_enforcing(&self) -> bool {
+        self.action != PolicyAction::Audit && self.policies.iter().any(|policy| !policy.is_dry_run)
+    }
+}

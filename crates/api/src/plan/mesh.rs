@@ -1,0 +1,227 @@
+//! All policies, indexed so that those of one workload are found without looking at the others.
+
+use std::collections::HashMap;
+
+use super::assembly::Assembly;
+use super::attachment::Attachment;
+use super::{LeftOut, Plan, Workload};
+use crate::authorization_policy::AuthorizationPolicy;
+use crate::manifest::Resource;
+use crate::meta::{ObjectMeta, Position};
+use crate::peer_authentication::PeerAuthentication;
+use crate::request_authentication::RequestAuthentication;
+use crate::selector::{PolicyTargetReference, effective_target_refs};
+use crate::telemetry::Telemetry;
+use crate::traffic_extension::TrafficExtensionSpec;
+use crate::wasm_plugin::WasmPluginSpec;
+
+/// The policies of a mesh, for planning many workloads.
+///
+/// Making one takes time in proportion to the number of resources; planning a workload with
+/// [`Self::chain`] in proportion to those that are about its labels, gateway or services.
+#[derive(Debug)]
+pub struct Mesh<'a> {
+    /// Every policy once, in the order of age, then name; what is equal in both is in the order of
+    /// namespace and kind.
+    policies: Vec<Policy<'a>>,
+    duplicates: Vec<LeftOut>,
+    namespaces: HashMap<&'a str, Candidates<'a>>,
+}
+
+/// A resource that says itself where it applies.
+#[derive(Debug)]
+pub(super) struct Policy<'a> {
+    pub(super) kind: &'static str,
+    pub(super) meta: &'a ObjectMeta,
+    pub(super) position: &'a Position,
+    pub(super) attachment: Attachment<'a>,
+    pub(super) body: Body<'a>,
+}
+
+/// What a policy is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Body<'a> {
+    Plugin(&'a WasmPluginSpec),
+    Extension(&'a TrafficExtensionSpec),
+    Authentication(&'a RequestAuthentication),
+    Authorization(&'a AuthorizationPolicy),
+    Peers(&'a PeerAuthentication),
+    Metrics(&'a Telemetry),
+}
+
+/// The policies of one namespace by what a workload needs to have for them, as places in the list.
+#[derive(Debug, Default)]
+struct Candidates<'a> {
+    /// Neither selector nor target.
+    everywhere: Vec<usize>,
+    /// By one of the labels that they want: the one that the fewest of them want.
+    by_label: HashMap<(&'a str, &'a str), Vec<usize>>,
+    /// By the name of a target, whatever its kind.
+    by_target: HashMap<&'a str, Vec<usize>>,
+}
+
+// === impl Mesh ===
+
+impl<'a> Mesh<'a> {
+    /// Indexes the policies among the resources; their order does not matter.
+    pub fn new(resources: &'a [Resource]) -> Self {
+        let mut sorted: Vec<Policy<'_>> = resources.iter().filter_map(Policy::of).collect();
+        sorted.sort_by_key(|policy| (policy.identity(), policy.position));
+        let mut policies: Vec<Policy<'_>> = Vec::with_capacity(sorted.len());
+        let mut duplicates = Vec::new();
+        for policy in sorted {
+            match policies.last().filter(|first| first.identity() == policy.identity()) {
+                Some(first) => {
+                    let reason = format!("the same name is given first at {}", first.position);
+                    duplicates.push(policy.left_out(reason));
+                }
+                None => policies.push(policy),
+            }
+        }
+        policies.sort_by_key(|policy| {
+            let meta = policy.meta;
+            (meta.creation, &meta.name, &meta.namespace, policy.kind)
+        });
+        let namespaces = index(&policies);
+        Self { policies, duplicates, namespaces }
+    }
+
+    /// Plans the chain of one workload and listener, with a reason for every other policy.
+    pub fn plan(&self, workload: &Workload) -> Plan {
+        let mut assembly = Assembly::new(workload);
+        self.policies.iter().for_each(|policy| assembly.take(policy));
+        let mut plan = assembly.finish();
+        plan.left_out.extend(self.duplicates.iter().cloned());
+        plan.left_out.sort_by(|a, b| {
+            (&a.resource, a.kind, &a.position).cmp(&(&b.resource, b.kind, &b.position))
+        });
+        plan
+    }
+
+    /// Plans the same chain without looking at policies that are about other workloads: they are
+    /// not in [`Plan::left_out`], which has only those that came into question.
+    pub fn chain(&self, workload: &Workload) -> Plan {
+        let mut places = Vec::new();
+        for namespace in workload.namespaces() {
+            if let Some(candidates) = self.namespaces.get(namespace) {
+                candidates.collect(workload, &mut places);
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        let mut assembly = Assembly::new(workload);
+        let policies = places.into_iter().filter_map(|place| self.policies.get(place));
+        policies.for_each(|policy| assembly.take(policy));
+        let mut plan = assembly.finish();
+        plan.left_out.sort_by(|a, b| (&a.resource, a.kind).cmp(&(&b.resource, b.kind)));
+        plan
+    }
+}
+
+fn index<'a>(policies: &[Policy<'a>]) -> HashMap<&'a str, Candidates<'a>> {
+    let mut frequency: HashMap<(&str, &str, &str), usize> = HashMap::new();
+    for policy in policies {
+        for (key, value) in policy.labels() {
+            *frequency.entry((policy.attachment.namespace, key, value)).or_default() += 1;
+        }
+    }
+    let mut namespaces: HashMap<&str, Candidates<'_>> = HashMap::new();
+    for (place, policy) in policies.iter().enumerate() {
+        let Attachment { namespace, target_refs, .. } = policy.attachment;
+        let candidates = namespaces.entry(namespace).or_default();
+        let count =
+            |(key, value): &(&str, &str)| frequency.get(&(namespace, *key, *value)).copied();
+        for target in target_refs {
+            candidates.by_target.entry(&target.name).or_default().push(place);
+        }
+        if target_refs.is_empty() {
+            match policy.labels().min_by_key(count) {
+                Some(label) => candidates.by_label.entry(label).or_default().push(place),
+                None => candidates.everywhere.push(place),
+            }
+        }
+    }
+    namespaces
+}
+
+// === impl Candidates ===
+
+impl Candidates<'_> {
+    fn collect(&self, workload: &Workload, places: &mut Vec<usize>) {
+        places.extend(&self.everywhere);
+        for (key, value) in &workload.labels {
+            places.extend(self.by_label.get(&(key.as_str(), value.as_str())).into_iter().flatten());
+        }
+        let services = workload.served().iter().map(|service| service.name.name.as_str());
+        let class = [crate::selector::WAYPOINT_CLASS];
+        for name in workload.gateway().into_iter().chain(class).chain(services) {
+            places.extend(self.by_target.get(name).into_iter().flatten());
+        }
+    }
+}
+
+// === impl Policy ===
+
+impl<'a> Policy<'a> {
+    fn of(resource: &'a Resource) -> Option<Self> {
+        let (selector, target_ref, target_refs, body): (_, _, &[PolicyTargetReference], _) =
+            match resource {
+                Resource::WasmPlugin(object) => {
+                    let spec = &object.spec;
+                    let body = Body::Plugin(spec);
+                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
+                }
+                Resource::TrafficExtension(object) => {
+                    let spec = &object.spec.plugin;
+                    let body = Body::Extension(&object.spec);
+                    (&spec.selector, &None, &spec.target_refs, body)
+                }
+                Resource::RequestAuthentication(object) => {
+                    let spec = &object.spec;
+                    let body = Body::Authentication(object);
+                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
+                }
+                Resource::AuthorizationPolicy(object) => {
+                    let spec = &object.spec;
+                    let body = Body::Authorization(object);
+                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
+                }
+                Resource::PeerAuthentication(object) => {
+                    (&object.spec.selector, &None, &[], Body::Peers(object))
+                }
+                Resource::Telemetry(object) => {
+                    let spec = &object.spec;
+                    let body = Body::Metrics(object);
+                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
+                }
+                _ => return None,
+            };
+        let meta = resource.meta();
+        let attachment = Attachment {
+            namespace: &meta.namespace,
+            selector: selector.as_ref(),
+            target_refs: effective_target_refs(target_ref.as_ref(), target_refs),
+        };
+        let position = resource.position();
+        Some(Self { kind: resource.kind(), meta, position, attachment, body })
+    }
+
+    /// Why it is not in the chain.
+    pub(super) fn left_out(&self, reason: String) -> LeftOut {
+        LeftOut {
+            kind: self.kind,
+            resource: self.meta.namespaced_name(),
+            position: self.position.clone(),
+            reason,
+        }
+    }
+
+    fn identity(&self) -> (&'static str, &'a str, &'a str) {
+        (self.kind, &self.meta.namespace, &self.meta.name)
+    }
+
+    fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let labels = self.attachment.selector.into_iter().flat_map(|of| &of.match_labels);
+        labels.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
