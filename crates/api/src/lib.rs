@@ -12,6 +12,7 @@
 //!
 //! - [`parse_file`] reads manifests; every finding has a file, a line and a column.
 //! - [`validate_wasm_plugin`] applies Istio's rules to a resource from anywhere.
+//! - [`review()`] finds what only shows when resources are looked at together.
 //! - [`plan()`] is **the heart**: which plugins run for a workload, and in which order.
 //! - [`ModuleUrl`] and [`Digest`] say where a module is and what it must be.
 //! - [`plugin_config_json`] writes the configuration exactly as plugins get it from Istio.
@@ -55,6 +56,7 @@ pub mod peer_authentication;
 pub mod plan;
 pub mod plugin_config;
 pub mod request_authentication;
+pub mod review;
 pub mod selector;
 pub mod telemetry;
 pub mod traffic_extension;
@@ -77,6 +79,7 @@ pub use plan::{
 };
 pub use plugin_config::plugin_config_json;
 pub use request_authentication::RequestAuthentication;
+pub use review::review;
 pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};
 pub use telemetry::Telemetry;
 pub use traffic_extension::TrafficExtension;

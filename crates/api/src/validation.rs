@@ -9,6 +9,7 @@ mod condition_key;
 mod metadata;
 mod peer_authentication;
 mod request_authentication;
+mod silent;
 mod telemetry;
 mod traffic_extension;
 mod values;
@@ -60,7 +61,7 @@ impl Violations {
         self.push(Severity::Error, path, message, hint);
     }
 
-    fn warning(&mut self, path: FieldPath, message: impl Into<String>, hint: &str) {
+    pub(crate) fn warning(&mut self, path: FieldPath, message: impl Into<String>, hint: &str) {
         self.push(Severity::Warning, path, message, Some(hint.to_owned()));
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::attachment::{Targets, attachment};
 use super::metadata::metadata;
+use super::silent;
 use super::{Violation, Violations};
 use crate::diagnostic::{quoted, with_causes};
 use crate::digest::Digest;
@@ -74,6 +75,9 @@ fn source(spec: &WasmPluginSpec, path: &FieldPath, v: &mut Violations) {
         }
         Ok(url) => Some(url),
     };
+    if let Some(url) = &url {
+        silent::source(spec, url, path, v);
+    }
     if let Some(sha256) = &spec.sha256 {
         let error = match sha256.parse::<Digest>() {
             Err(error) => Some((error.to_string(), error.hint())),
@@ -113,6 +117,7 @@ fn environment(env: &[EnvVar], path: &FieldPath, v: &mut Violations) {
         if !names.insert(&variable.name) && !variable.name.is_empty() {
             v.error(name_path, format!("the variable `{}` is given twice", quoted(&variable.name)));
         }
+        silent::variable(variable, path.field("name"), v);
         if variable.value_from == EnvValueSource::Host && !variable.value.is_empty() {
             let message = "can be set only if `valueFrom` is `INLINE`";
             v.error(path.field("value"), message);

@@ -12,10 +12,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use wasmplug_api::plan::DEFAULT_ROOT_NAMESPACE;
 use wasmplug_api::{
     Diagnostic, LeftOut, Mesh, NamespacedName, ParsedFile, Plan, PlannedAuthorization,
     PlannedFilter, PlannedMutualTls, PlannedPlugin, PlannedPolicy, ServedService, Severity,
-    Workload, WorkloadRole, duplicates, parse_file, plan,
+    Workload, WorkloadRole, duplicates, parse_file, plan, review,
 };
 
 macro_rules! golden {
@@ -47,7 +48,9 @@ golden!(
     peer_authentication,
     phases_and_priorities,
     request_authentication,
+    reviewed_together,
     selectors_on_gateways,
+    silent_sources,
     spelling,
     syntax_error,
     telemetry,
@@ -84,6 +87,14 @@ fn check(case: &str) {
     let parsed = parse_file("input.yaml", &input);
     expect(&case.join("diagnostics.txt"), &describe_findings(&parsed));
 
+    if case.join("review.txt").exists() {
+        let mut text = String::new();
+        let findings = review(&parsed.resources, DEFAULT_ROOT_NAMESPACE);
+        for finding in &findings {
+            describe_finding(finding, &mut text);
+        }
+        expect(&case.join("review.txt"), &text);
+    }
     let Ok(workloads) = fs::read_to_string(case.join("workloads.txt")) else { return };
     let mut text = String::new();
     for line in workloads.lines() {
