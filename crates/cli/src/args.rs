@@ -140,8 +140,9 @@ pub(crate) enum Protocol {
 
 /// Validate resource files by Istio's rules, without running anything.
 ///
-/// Reports every finding of every document at once, with file, line, column and a hint. Exits with
-/// 1 if there is an error; warnings do not count.
+/// Reports every finding of every document at once, with file, line, column and a hint, and what
+/// only shows when resources are looked at together. Exits with 1 if there is an error; warnings do
+/// not count.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -150,6 +151,9 @@ Examples:
 pub(crate) struct CheckArguments {
     #[command(flatten)]
     pub(crate) sources: SourceArguments,
+    /// Namespace whose resources apply to the whole mesh.
+    #[arg(long, default_value = "istio-system")]
+    pub(crate) root_namespace: String,
     /// How the result is printed.
     #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
@@ -199,7 +203,7 @@ pub(crate) struct WorkloadArguments {
     /// Label of the workload, for selectors; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// What the proxy is to the workload: sidecar-inbound, sidecar-outbound or gateway.
+    /// What the proxy is to the workload: sidecar-inbound, sidecar-outbound, gateway or waypoint.
     #[arg(long, default_value = "sidecar-inbound")]
     pub(crate) role: WorkloadRole,
     /// Namespace whose resources apply to the whole mesh.
@@ -243,6 +247,7 @@ impl WorkloadArguments {
             role: self.role,
             root_namespace: self.root_namespace.clone(),
             port: self.port,
+            ..Workload::new(&self.namespace, self.role)
         }
     }
 }

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod diagnostics;
+mod enforcement;
 mod environment;
 mod exit;
 mod logging;

@@ -8,7 +8,8 @@ use wasmplug_host::{Host, Limits};
 use wasmplug_module::ModuleStore;
 use wasmplug_proxy::{FilterSpec, Proxy, Rejected, RejectedEffect, Snapshot, SnapshotBuilder};
 
-use crate::diagnostics::{InvalidResources, print_finding};
+use crate::diagnostics::{InvalidResources, WithHint, print_finding};
+use crate::enforcement::{UNENFORCED_HINT, require_enforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::sources::{Reading, Sources};
@@ -52,12 +53,22 @@ impl Reconciler {
         if errors > 0 { Err(InvalidResources { errors }.into()) } else { Ok(()) }
     }
 
-    /// Plans, builds and applies what the sources say now.
-    pub(crate) async fn apply(&mut self, sources: &Sources, proxy: &Proxy) -> Applied {
+    /// Plans what the sources say now.
+    ///
+    /// # Errors
+    /// A policy applies that the data plane cannot enforce.
+    pub(crate) fn plan(&self, sources: &Sources) -> anyhow::Result<Plan> {
         let plan = plan(&sources.resources(), &self.workload);
-        warn_unused(&plan);
-        let snapshot = self.builder.build(&plan).await;
-        let applied = Applied::new(&plan, &snapshot);
+        require_enforced(&plan)
+            .map_err(|error| WithHint::wrap(error, Some(UNENFORCED_HINT.to_owned())))?;
+        Ok(plan)
+    }
+
+    /// Builds and applies a plan.
+    async fn apply(&mut self, plan: &Plan, proxy: &Proxy) -> Applied {
+        warn_unused(plan);
+        let snapshot = self.builder.build(plan).await;
+        let applied = Applied::new(plan, &snapshot);
         proxy.apply(snapshot).await;
         applied
     }
@@ -70,12 +81,13 @@ impl Reconciler {
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
         // Fetching and compiling may take seconds, and nothing is served before.
-        match plan(&sources.resources(), &self.workload).plugins().count() {
+        let plan = self.plan(&sources)?;
+        match plan.plugins().count() {
             0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
             1 => output::talk("fetching and compiling 1 plugin"),
             count => output::talk(format!("fetching and compiling {count} plugins")),
         }
-        let mut applied = self.apply(&sources, proxy).await;
+        let mut applied = self.apply(&plan, proxy).await;
         applied.talk();
         let mut retry = FIRST_RETRY;
         loop {
@@ -106,7 +118,14 @@ impl Reconciler {
                     }
                 }
             }
-            let next = self.apply(&sources, proxy).await;
+            let plan = match self.plan(&sources) {
+                Ok(plan) => plan,
+                Err(error) => {
+                    tracing::error!("nothing is changed: {error:#}");
+                    continue;
+                }
+            };
+            let next = self.apply(&plan, proxy).await;
             if !is_retry || next != applied {
                 next.talk();
             }
@@ -143,7 +162,7 @@ pub(crate) struct Applied {
 
 impl Applied {
     fn new(plan: &Plan, snapshot: &Snapshot) -> Self {
-        let chain = plan.filters.iter().map(|filter| match filter {
+        let chain = plan.filters.iter().filter_map(|filter| match filter {
             PlannedFilter::Wasm(planned) => {
                 let priority = planned.priority.map_or_else(
                     || "no priority".to_owned(),
@@ -155,12 +174,24 @@ impl Applied {
                     Some(FilterSpec::Refuse { .. }) => "refuses every request".to_owned(),
                     None => "skipped".to_owned(),
                 };
-                format!("{}  {}  {priority}  {state}", planned.resource, phase(planned.phase))
+                let (resource, phase) = (&planned.resource, phase(planned.phase));
+                Some(format!("{resource}  {phase}  {priority}  {state}"))
             }
-            PlannedFilter::Router => "router".to_owned(),
+            PlannedFilter::Router => Some("router".to_owned()),
+            // What the data plane does not run is not told as if it did.
+            PlannedFilter::ExtAuthz(_)
+            | PlannedFilter::JwtAuthn(_)
+            | PlannedFilter::Rbac(_)
+            | PlannedFilter::Stats(_) => None,
         });
-        let left_out =
-            plan.left_out.iter().map(|left| format!("{}: {}", left.resource, left.reason));
+        let network = plan.network_plugins.iter().map(|plugin| {
+            format!("{}: type is `NETWORK`, and there is no network chain", plugin.resource)
+        });
+        let left_out = plan
+            .left_out
+            .iter()
+            .map(|left| format!("{}: {}", left.resource, left.reason))
+            .chain(network);
         Self {
             chain: chain.collect(),
             left_out: left_out.collect(),

@@ -1,57 +1,31 @@
 //! `wasmplug explain`: the chain of a workload, and why it is that one.
 
-use serde_json::json;
-use wasmplug_api::{FailStrategy, Plan, PlannedFilter, PlannedPlugin, PluginPhase, Workload, plan};
+mod failures;
+mod reasons;
 
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, Workload, plan, review};
+
+use self::failures::{FAILURES, is_open, matrix};
 use super::check::fail_on_errors;
 use crate::args::{ExplainArguments, Format};
 use crate::diagnostics::{Paint, print_finding};
+use crate::enforcement::{Unenforced, unenforced};
 use crate::environment::Environment;
 use crate::output;
-use crate::reconcile::phase;
 use crate::sources::Sources;
-
-/// What a client sees when something fails, by the plugin's `failStrategy`.
-struct Failure {
-    what: &'static str,
-    close: &'static str,
-    open: &'static str,
-}
-
-/// Source: the data plane's own behaviour; `docs/compatibility.md` compares it with Istio's.
-const FAILURES: [Failure; 5] = [
-    Failure {
-        what: "fetch or checksum, first time",
-        close: "403 for every request",
-        open: "skipped",
-    },
-    Failure { what: "compile, start, configure", close: "503 for every request", open: "skipped" },
-    Failure {
-        what: "any of these in an update",
-        close: "the last good form goes on",
-        open: "the last good form goes on",
-    },
-    Failure {
-        what: "a callback traps or exceeds its limit",
-        close: "503 for its streams, then a fresh VM",
-        open: "its streams go on without it, then a fresh VM",
-    },
-    Failure {
-        what: "it keeps failing",
-        close: "503 until the back-off is over",
-        open: "skipped until the back-off is over",
-    },
-];
 
 pub(super) fn run(arguments: &ExplainArguments, environment: &Environment) -> anyhow::Result<()> {
     let mut sources = Sources::new(arguments.sources.files.clone());
-    let reading = sources.read()?;
+    let mut reading = sources.read()?;
+    let resources = sources.resources();
     let workload = arguments.workload.workload();
-    let plan = plan(&sources.resources(), &workload);
+    reading.findings.extend(review(&resources, &workload.root_namespace));
+    let plan = plan(&resources, &workload);
     match arguments.output {
-        Format::Json => {
-            output::data(format!("{:#}", json!({ "workload": workload, "plan": plan })));
-        }
+        Format::Json => output::data(format!("{:#}", machine_readable(&plan, &workload))),
         Format::Text => {
             for finding in &reading.findings {
                 print_finding(finding, environment.has_colours);
@@ -62,70 +36,98 @@ pub(super) fn run(arguments: &ExplainArguments, environment: &Environment) -> an
     fail_on_errors(&reading)
 }
 
+fn machine_readable(plan: &Plan, workload: &Workload) -> Value {
+    let reasons: Vec<String> =
+        (0..plan.filters.len()).map(|place| reasons::reason(plan, place, workload)).collect();
+    let failures: Vec<Value> = plan.plugins().map(matrix).collect();
+    json!({
+        "workload": workload,
+        "plan": plan,
+        "reasons": reasons,
+        "responseOrder": response_order(plan),
+        "failures": failures,
+        "notEnforced": unenforced(plan),
+    })
+}
+
+/// Names of the filters in the order in which responses meet them.
+fn response_order(plan: &Plan) -> Vec<String> {
+    let filters = plan.filters.iter().rev();
+    filters.filter(|filter| **filter != PlannedFilter::Router).map(reasons::name).collect()
+}
+
 fn print(plan: &Plan, workload: &Workload, paint: Paint) {
+    output::data(format!("{} {}", paint.bold("workload"), describe(workload)));
+    output::data(format!("\n{}", paint.bold("requests pass, in this order")));
+    for (index, filter) in plan.filters.iter().enumerate() {
+        let number = index.saturating_add(1);
+        let name = reasons::name(filter);
+        match filter {
+            PlannedFilter::Wasm(plugin) => {
+                output::data(format!("  {number}. {name}  {}", plugin.url));
+            }
+            _ => output::data(format!("  {number}. {name}")),
+        }
+        output::data(format!("     {}", reasons::reason(plan, index, workload)));
+        for (part, position) in reasons::parts(filter) {
+            let position = position.map(|at| format!("  {at}")).unwrap_or_default();
+            output::data(format!("     {part}{position}"));
+        }
+    }
+    output::data(format!("\n{}", paint.bold("responses pass in reverse")));
+    output::data(format!("  {}", response_order(plan).join(", ")));
+    if let Some(tls) = &plan.mutual_tls
+        && let Some(resource) = &tls.resource
+    {
+        output::data(format!("\n{}", paint.bold("connections before the first filter")));
+        output::data(format!("  mutual TLS {}, by {resource}", tls.mode.as_str()));
+    }
+    print_left_out(plan, paint);
+    print_unenforced(&unenforced(plan), paint);
+    print_failures(&plan.plugins().collect::<Vec<_>>(), paint);
+}
+
+fn describe(workload: &Workload) -> String {
     let labels: Vec<String> =
         workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
-    output::data(format!(
-        "{} namespace {}, labels {labels}, {}",
-        paint.bold("workload"),
-        workload.namespace,
-        workload.role
-    ));
-    output::data(format!("\n{}", paint.bold("requests pass, in this order")));
-    let plugins: Vec<&PlannedPlugin> = plan.plugins().collect();
-    for (index, filter) in plan.filters.iter().enumerate() {
-        let number = index.saturating_add(1);
-        match filter {
-            PlannedFilter::Router => output::data(format!("  {number}. router")),
-            PlannedFilter::Wasm(plugin) => {
-                output::data(format!("  {number}. {}  {}", plugin.resource, plugin.url));
-                let before = index.checked_sub(1).and_then(|before| plugins.get(before));
-                output::data(format!("     {}", reason(plugin, before.copied(), workload)));
-                output::data(format!("     {}", plugin.position));
-            }
-        }
+    let mut text = format!("namespace {}, labels {labels}, {}", workload.namespace, workload.role);
+    if workload.port != 0 {
+        let _ = write!(text, ", port {}", workload.port);
     }
-    let backwards: Vec<String> =
-        plugins.iter().rev().map(|plugin| plugin.resource.to_string()).collect();
-    if !backwards.is_empty() {
-        output::data(format!("\n{}", paint.bold("responses pass the plugins in reverse")));
-        output::data(format!("  {}", backwards.join(", ")));
+    for service in &workload.services {
+        let _ = write!(text, ", before {}", service.name);
     }
-    if !plan.left_out.is_empty() {
-        output::data(format!("\n{}", paint.bold("not in the chain")));
-        for left in &plan.left_out {
-            output::data(format!("  {}  {}", left.resource, left.reason));
-            output::data(format!("     {}", left.position));
-        }
-    }
-    print_failures(&plugins, paint);
+    text
 }
 
-/// Why a plugin stands behind the one before it.
-fn reason(plugin: &PlannedPlugin, before: Option<&PlannedPlugin>, workload: &Workload) -> String {
-    let place = match plugin.phase {
-        PluginPhase::Authn => "phase AUTHN: before JWT authentication",
-        PluginPhase::Authz => "phase AUTHZ: after JWT authentication, before authorization",
-        PluginPhase::Stats => "phase STATS: after authorization, before statistics",
-        PluginPhase::Unspecified => "no phase: after the plugins of all phases",
-    };
-    let priority = plugin.priority.map_or_else(
-        || "no priority, which is behind every number".to_owned(),
-        |priority| format!("priority {priority}"),
-    );
-    let Some(before) = before.filter(|before| before.phase == plugin.phase) else {
-        return format!("{place}; {priority}");
-    };
-    let tie = if before.priority != plugin.priority {
-        format!("lower than that of {}", before.resource)
-    } else if before.resource.namespace != plugin.resource.namespace {
-        let own = &workload.namespace;
-        format!("the same as {}, whose namespace `{own}` is the workload's", before.resource)
-    } else {
-        format!("the same as {}, which is older or comes first by name", before.resource)
-    };
-    format!("{}; {priority}, {tie}", phase(plugin.phase))
+fn print_left_out(plan: &Plan, paint: Paint) {
+    if plan.left_out.is_empty() && plan.network_plugins.is_empty() {
+        return;
+    }
+    output::data(format!("\n{}", paint.bold("not in the chain")));
+    for plugin in &plan.network_plugins {
+        let reason = "type is `NETWORK`, and there is no network chain";
+        output::data(format!("  {}  {reason}", plugin.resource));
+        output::data(format!("     {}", plugin.position));
+    }
+    for left in &plan.left_out {
+        let kind = if left.kind == "WasmPlugin" { "" } else { left.kind };
+        let space = if kind.is_empty() { "" } else { " " };
+        output::data(format!("  {kind}{space}{}  {}", left.resource, left.reason));
+        output::data(format!("     {}", left.position));
+    }
+}
+
+fn print_unenforced(policies: &[Unenforced], paint: Paint) {
+    if policies.is_empty() {
+        return;
+    }
+    let title = "not enforced by `wasmplug run`, which therefore refuses to serve";
+    output::data(format!("\n{}", paint.bold(title)));
+    for policy in policies {
+        output::data(format!("  {} {}  {}", policy.kind, policy.resource, policy.effect));
+    }
 }
 
 fn print_failures(plugins: &[&PlannedPlugin], paint: Paint) {
@@ -133,18 +135,17 @@ fn print_failures(plugins: &[&PlannedPlugin], paint: Paint) {
         return;
     }
     output::data(format!("\n{}", paint.bold("if a plugin fails, a client sees")));
-    for is_open in [false, true] {
-        let names: Vec<String> = plugins
+    for is_open_strategy in [false, true] {
+        let of_strategy: Vec<_> = plugins
             .iter()
-            .filter(|plugin| (plugin.fail_strategy == FailStrategy::FailOpen) == is_open)
-            .map(|plugin| plugin.resource.to_string())
+            .filter(|plugin| is_open(plugin.fail_strategy) == is_open_strategy)
             .collect();
-        if names.is_empty() {
-            continue;
-        }
-        output::data(format!("  {}", names.join(", ")));
+        let Some(first) = of_strategy.first() else { continue };
+        let names: Vec<_> = of_strategy.iter().map(|plugin| plugin.resource.to_string()).collect();
+        let strategy = if is_open_strategy { "FAIL_OPEN" } else { "FAIL_CLOSE or FAIL_RELOAD" };
+        output::data(format!("  {} ({strategy})", names.join(", ")));
         for failure in &FAILURES {
-            let effect = if is_open { failure.open } else { failure.close };
+            let effect = failure.effect(first.fail_strategy);
             output::data(format!("    {:<38} {effect}", failure.what));
         }
     }

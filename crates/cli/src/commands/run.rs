@@ -36,6 +36,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
+    reconciler.plan(&sources)?;
     let config = proxy_config(arguments, environment);
     let upstream = config.upstream.to_string();
     let workers = config.workers;

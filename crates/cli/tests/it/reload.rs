@@ -184,3 +184,18 @@ fn clients_that_say_nothing_are_not_waited_for_at_the_end() {
     let said = proxy.stop();
     assert!(!said.iter().any(|line| line.contains("cut at the end of the drain")), "{said:?}");
 }
+
+#[test]
+fn a_policy_that_cannot_be_enforced_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (proxy, _upstream) = start(folder.path(), &manifest("one"));
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                  metadata: {name: nothing}\nspec: {}\n";
+    save(folder.path(), &format!("{}{policy}", manifest("two")));
+    proxy.wait_for("cannot enforce: AuthorizationPolicy default/nothing");
+    assert_eq!(tag(&proxy).as_deref(), Some("one"));
+    let elsewhere = policy.replace("name: nothing", "name: nothing, namespace: elsewhere");
+    save(folder.path(), &format!("{}{elsewhere}", manifest("three")));
+    proxy.wait_for("router");
+    assert_eq!(tag(&proxy).as_deref(), Some("three"));
+}

@@ -1,0 +1,112 @@
+//! What a plan asks for and the data plane does not do; nobody may rely on it unknowingly.
+
+use wasmplug_api::{
+    MutualTlsMode, NamespacedName, Plan, PlannedAuthorization, PlannedFilter, PolicyAction,
+    Position, Resource,
+};
+
+/// A policy that would have to refuse something.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Unenforced {
+    pub(crate) kind: &'static str,
+    pub(crate) resource: NamespacedName,
+    /// Where it was written, if the plan knows.
+    pub(crate) position: Option<Position>,
+    /// What happens instead.
+    pub(crate) effect: &'static str,
+}
+
+/// Policies apply that the data plane cannot enforce.
+#[derive(Debug, thiserror::Error)]
+#[error("the workload has policies that this version cannot enforce: {}", list(.0))]
+pub(crate) struct UnenforcedPolicies(Vec<Unenforced>);
+
+/// Hint for [`UnenforcedPolicies`].
+pub(crate) const UNENFORCED_HINT: &str = "nothing is served, because requests would pass unchecked; leave these resources out of `-f` \
+     to serve without them";
+
+/// Refuses a plan that relies on more than the data plane does.
+///
+/// # Errors
+/// [`UnenforcedPolicies`], with all of them.
+pub(crate) fn require_enforced(plan: &Plan) -> Result<(), UnenforcedPolicies> {
+    match unenforced(plan) {
+        none if none.is_empty() => Ok(()),
+        some => Err(UnenforcedPolicies(some)),
+    }
+}
+
+/// The policies of a plan that would have to refuse something, and cannot.
+pub(crate) fn unenforced(plan: &Plan) -> Vec<Unenforced> {
+    let mut found = Vec::new();
+    for filter in &plan.filters {
+        match filter {
+            PlannedFilter::JwtAuthn(authentication) => {
+                for rule in &authentication.rules {
+                    let unenforced = Unenforced {
+                        kind: "RequestAuthentication",
+                        resource: rule.resource.clone(),
+                        position: Some(rule.position.clone()),
+                        effect: "tokens are not verified",
+                    };
+                    // A policy has several rules, which need not be neighbours.
+                    if !found.contains(&unenforced) {
+                        found.push(unenforced);
+                    }
+                }
+            }
+            PlannedFilter::ExtAuthz(authorization) | PlannedFilter::Rbac(authorization)
+                if authorization.is_enforcing() =>
+            {
+                found.extend(policies(authorization));
+            }
+            PlannedFilter::ExtAuthz(_)
+            | PlannedFilter::Rbac(_)
+            | PlannedFilter::Wasm(_)
+            | PlannedFilter::Stats(_)
+            | PlannedFilter::Router => {}
+        }
+    }
+    if let Some(tls) = &plan.mutual_tls
+        && tls.mode == MutualTlsMode::Strict
+    {
+        found.extend(tls.resource.iter().map(|resource| Unenforced {
+            kind: "PeerAuthentication",
+            resource: resource.clone(),
+            position: None,
+            effect: "connections in plain text are accepted",
+        }));
+    }
+    found
+}
+
+fn policies(authorization: &PlannedAuthorization) -> impl Iterator<Item = Unenforced> {
+    let in_effect = authorization.policies.iter().filter(|policy| !policy.is_dry_run);
+    in_effect.map(|policy| Unenforced {
+        kind: "AuthorizationPolicy",
+        resource: policy.resource.clone(),
+        position: Some(policy.position.clone()),
+        effect: "requests are not authorized",
+    })
+}
+
+/// Whether `wasmplug run` does what a resource asks for, wherever it applies.
+pub(crate) fn is_enforced(resource: &Resource) -> bool {
+    match resource {
+        Resource::RequestAuthentication(policy) => policy.spec.jwt_rules.is_empty(),
+        Resource::AuthorizationPolicy(policy) => {
+            policy.spec.action == PolicyAction::Audit || policy.is_dry_run()
+        }
+        Resource::PeerAuthentication(policy) => {
+            let ports = policy.spec.port_modes.iter().flat_map(|modes| modes.values());
+            !ports.chain([&policy.spec.mode]).any(|mode| *mode == MutualTlsMode::Strict)
+        }
+        _ => true,
+    }
+}
+
+fn list(policies: &[Unenforced]) -> String {
+    let text = |policy: &Unenforced| format!("{} {}", policy.kind, policy.resource);
+    policies.iter().map(text).collect::<Vec<_>>().join(", ")
+}
