@@ -9,6 +9,7 @@ mod engine;
 mod http;
 mod load;
 mod measure;
+mod plan;
 mod proc;
 mod process_guard;
 mod report;
@@ -25,7 +26,11 @@ use crate::repository::Repository;
 
 /// What `cargo xtask bench` is told.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    /// Something else than requests.
+    #[command(subcommand)]
+    what: Option<What>,
     /// Engines to measure.
     #[arg(
         long,
@@ -48,11 +53,21 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
+/// What else can be measured.
+#[derive(clap::Subcommand)]
+enum What {
+    /// Measure how the time to plan a mesh grows with the numbers of plugins and workloads.
+    Plan,
+}
+
 /// Most copies of the plugin that a chain is measured with.
 const MAX_PLUGINS: usize = 100;
 
 /// Measures and prints.
 pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<()> {
+    if let Some(What::Plan) = options.what {
+        return plan::run();
+    }
     let cases = cases(options)?;
     let engines: Vec<_> = Engine::value_variants()
         .iter()
@@ -105,6 +120,7 @@ mod tests {
 
     fn names(engines: &[Engine], plugins: &[usize]) -> anyhow::Result<Vec<String>> {
         let options = Options {
+            what: None,
             engines: engines.to_vec(),
             plugins: plugins.to_vec(),
             rounds: 1,
