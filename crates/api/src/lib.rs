@@ -13,6 +13,7 @@
 //! - [`parse_file`] reads manifests; every finding has a file, a line and a column.
 //! - [`validate_wasm_plugin`] applies Istio's rules to a resource from anywhere.
 //! - [`review()`] finds what only shows when resources are looked at together.
+//! - [`find_workload`] takes a workload from manifests by its name.
 //! - [`plan()`] is **the heart**: which plugins run for a workload, and in which order.
 //! - [`ModuleUrl`] and [`Digest`] say where a module is and what it must be.
 //! - [`plugin_config_json`] writes the configuration exactly as plugins get it from Istio.
@@ -49,9 +50,11 @@ pub mod authorization_policy;
 pub mod diagnostic;
 pub mod digest;
 pub mod field_path;
+pub mod lookup;
 pub mod manifest;
 pub mod meta;
 pub mod module_url;
+pub mod mounts;
 pub mod peer_authentication;
 pub mod plan;
 pub mod plugin_config;
@@ -68,9 +71,11 @@ pub use authorization_policy::{AuthorizationPolicy, PolicyAction};
 pub use diagnostic::{Diagnostic, Severity};
 pub use digest::{Digest, DigestError};
 pub use field_path::FieldPath;
+pub use lookup::{FoundWorkload, LookupError, find_workload};
 pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file};
 pub use meta::{CreationTime, NamespacedName, Object, ObjectMeta, Position};
 pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
+pub use mounts::{MountedFileError, Mounts, MountsError};
 pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
 pub use plan::{
     LeftOut, Mesh, Plan, PlannedAuthentication, PlannedAuthorization, PlannedFilter,

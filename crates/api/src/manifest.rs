@@ -27,7 +27,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
-use self::fields::nearest;
+pub(crate) use self::fields::nearest;
 use self::findings::Findings;
 pub use self::kinds::Resource;
 use self::kinds::{KINDS, KnownKind, group};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderValue;
-use wasmplug_api::{Workload, WorkloadRole};
+use wasmplug_api::WorkloadRole;
 use wasmplug_proxy::{Route, UpstreamAddress};
 
 /// Run Istio WasmPlugins anywhere.
@@ -81,6 +81,7 @@ Examples:
   wasmplug run -f wasmplugin.yaml --upstream 127.0.0.1:3000
   wasmplug run -f plugins/ --upstream localhost:3000 --namespace shop --label app=web
   wasmplug run -f plugins/ --upstream localhost:3000 --role gateway --listen 0.0.0.0:80
+  wasmplug run -f bookinfo.yaml plugins/ --upstream localhost:9080 --workload productpage-v1
   wasmplug run -f p.yaml --upstream localhost:3000 --cluster api=localhost:4000 --route /api=api
   wasmplug run -f network.yaml --upstream localhost:5432 --protocol tcp")]
 pub(crate) struct RunArguments {
@@ -166,6 +167,7 @@ pub(crate) struct CheckArguments {
 #[command(after_help = "\
 Examples:
   wasmplug explain -f plugins/ --namespace shop --label app=web
+  wasmplug explain -f bookinfo.yaml plugins/ --workload productpage-v1
   wasmplug explain -f plugins/ --role gateway -o json | jq '.plan.filters[].resource'")]
 pub(crate) struct ExplainArguments {
     #[command(flatten)]
@@ -195,23 +197,28 @@ pub(crate) enum Format {
 }
 
 /// The workload that a chain is planned for.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct WorkloadArguments {
-    /// Namespace of the workload that this proxy stands for.
-    #[arg(long, default_value = "default")]
-    pub(crate) namespace: String,
+    /// Deployment, Pod, WorkloadEntry or Gateway in the files, as NAME or NAMESPACE/NAME. Gives
+    /// namespace, labels, service account, port, role and mounted modules.
+    #[arg(long, value_name = "NAME", conflicts_with = "namespace")]
+    pub(crate) workload: Option<String>,
+    /// Namespace of the workload that this proxy stands for [default: default].
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
     /// Label of the workload, for selectors; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// What the proxy is to the workload: sidecar-inbound, sidecar-outbound, gateway or waypoint.
-    #[arg(long, default_value = "sidecar-inbound")]
-    pub(crate) role: WorkloadRole,
+    /// What the proxy is to the workload: sidecar-inbound, sidecar-outbound, gateway or waypoint
+    /// [default: sidecar-inbound, or what --workload is].
+    #[arg(long)]
+    pub(crate) role: Option<WorkloadRole>,
     /// Namespace whose resources apply to the whole mesh.
     #[arg(long, default_value = "istio-system")]
     pub(crate) root_namespace: String,
-    /// Port that `match.ports` is compared with; any port matches if it is not given.
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    pub(crate) port: u16,
+    /// Port that `match.ports` is compared with; any port matches if it is not known.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
 }
 
 /// What is logged to standard error.
@@ -235,22 +242,6 @@ pub(crate) struct CompletionsArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wasmplug man | man -l -")]
 pub(crate) struct ManArguments {}
-
-// === impl WorkloadArguments ===
-
-impl WorkloadArguments {
-    /// The workload in the terms of the plan.
-    pub(crate) fn workload(&self) -> Workload {
-        Workload {
-            namespace: self.namespace.clone(),
-            labels: self.labels.iter().cloned().collect(),
-            role: self.role,
-            root_namespace: self.root_namespace.clone(),
-            port: self.port,
-            ..Workload::new(&self.namespace, self.role)
-        }
-    }
-}
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

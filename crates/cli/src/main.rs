@@ -10,6 +10,7 @@ mod logging;
 mod output;
 mod reconcile;
 mod sources;
+mod target;
 
 use std::process::ExitCode;
 

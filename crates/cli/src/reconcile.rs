@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Severity, Workload, plan};
+use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Severity, plan};
 use wasmplug_host::{Host, Limits};
 use wasmplug_module::ModuleStore;
 use wasmplug_proxy::{FilterSpec, Proxy, Rejected, RejectedEffect, Snapshot, SnapshotBuilder};
 
+use crate::args::WorkloadArguments;
 use crate::diagnostics::{InvalidResources, WithHint, print_finding};
 use crate::enforcement::{UNENFORCED_HINT, require_enforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::sources::{Reading, Sources};
+use crate::target::{MountedFiles, Target};
 
 /// Events of one save come in a burst; this long after the first one, the files are read.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -23,7 +25,8 @@ const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
 /// Keeps a proxy in step with resources.
 pub(crate) struct Reconciler {
-    workload: Workload,
+    arguments: WorkloadArguments,
+    mounted: MountedFiles,
     builder: SnapshotBuilder,
     has_colours: bool,
 }
@@ -32,14 +35,15 @@ pub(crate) struct Reconciler {
 
 impl Reconciler {
     pub(crate) fn new(
-        workload: Workload,
+        arguments: WorkloadArguments,
         host: Arc<Host>,
         store: Arc<ModuleStore>,
         environment: &Environment,
     ) -> Self {
         let variables = environment.variables.clone();
         let builder = SnapshotBuilder::new(host, store, Limits::default(), variables);
-        Self { workload, builder, has_colours: environment.has_colours }
+        let (mounted, has_colours) = (MountedFiles::new(), environment.has_colours);
+        Self { arguments, mounted, builder, has_colours }
     }
 
     /// Reads the sources for the first time.
@@ -56,11 +60,18 @@ impl Reconciler {
     /// Plans what the sources say now.
     ///
     /// # Errors
-    /// A policy applies that the data plane cannot enforce.
-    pub(crate) fn plan(&self, sources: &Sources) -> anyhow::Result<Plan> {
-        let plan = plan(&sources.resources(), &self.workload);
+    /// There is no such workload, a module is not where it is mounted, or a policy applies that
+    /// the data plane cannot enforce.
+    pub(crate) fn plan(&mut self, sources: &Sources) -> anyhow::Result<Plan> {
+        let resources = sources.resources();
+        let target = Target::find(&self.arguments, &resources)?;
+        if let Some(note) = &target.note {
+            tracing::warn!("{note}");
+        }
+        let mut plan = plan(&resources, &target.workload);
         require_enforced(&plan)
             .map_err(|error| WithHint::wrap(error, Some(UNENFORCED_HINT.to_owned())))?;
+        self.mounted.resolve(&mut plan, &target.mounts, &resources)?;
         Ok(plan)
     }
 
@@ -73,15 +84,15 @@ impl Reconciler {
         applied
     }
 
-    /// Follows the sources until the proxy ends.
+    /// Applies the plan, which is that of the sources now, and follows them until the proxy ends.
     pub(crate) async fn follow(
         &mut self,
+        plan: Plan,
         mut sources: Sources,
         proxy: &Proxy,
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
         // Fetching and compiling may take seconds, and nothing is served before.
-        let plan = self.plan(&sources)?;
         match plan.plugins().count() {
             0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
             1 => output::talk("fetching and compiling 1 plugin"),

@@ -304,7 +304,7 @@ fn whole(number: f64) -> Option<i128> {
 }
 
 /// The known name that is most like `name`, if any is alike.
-pub(super) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     if name.len() > MAX_MISSPELT_LEN {
         return None;
     }

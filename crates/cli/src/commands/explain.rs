@@ -16,12 +16,23 @@ use crate::enforcement::{Unenforced, unenforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::sources::Sources;
+use crate::target::Target;
 
 pub(super) fn run(arguments: &ExplainArguments, environment: &Environment) -> anyhow::Result<()> {
     let mut sources = Sources::new(arguments.sources.files.clone());
     let mut reading = sources.read()?;
     let resources = sources.resources();
-    let workload = arguments.workload.workload();
+    let target = match Target::find(&arguments.workload, &resources) {
+        Ok(target) => target,
+        Err(error) => {
+            // A file with an error may be the reason why the workload is not there.
+            for finding in &reading.findings {
+                print_finding(finding, environment.has_colours);
+            }
+            return Err(error);
+        }
+    };
+    let workload = target.workload;
     reading.findings.extend(review(&resources, &workload.root_namespace));
     let plan = plan(&resources, &workload);
     match arguments.output {
@@ -30,6 +41,7 @@ pub(super) fn run(arguments: &ExplainArguments, environment: &Environment) -> an
             for finding in &reading.findings {
                 print_finding(finding, environment.has_colours);
             }
+            target.note.iter().for_each(output::talk);
             print(&plan, &workload, Paint { is_on: environment.has_colours });
         }
     }

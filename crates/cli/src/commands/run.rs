@@ -32,11 +32,12 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     );
     options.plain_http_registries.clone_from(&arguments.plain_http_registries);
     let store = Arc::new(ModuleStore::open(options)?);
-    let workload = arguments.workload.workload();
+    let workload = arguments.workload.clone();
     let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
-    reconciler.plan(&sources)?;
+    // Before anybody can connect: a plan that is refused must not look like a proxy that starts.
+    let plan = reconciler.plan(&sources)?;
     let config = proxy_config(arguments, environment);
     let upstream = config.upstream.to_string();
     let workers = config.workers;
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let result = runtime.block_on(async {
         tokio::select! {
             // Cancel-safe: what is not applied when the process ends matters to nobody.
-            result = reconciler.follow(sources, &proxy) => result,
+            result = reconciler.follow(plan, sources, &proxy) => result,
             // Cancel-safe: a signal.
             () = stop.wait() => Ok(()),
         }

@@ -8,3 +8,4 @@ mod process;
 mod quickstart;
 mod reload;
 mod scenario;
+mod workloads;
