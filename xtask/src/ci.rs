@@ -109,6 +109,7 @@ fn steps(repository: &Repository) -> Vec<Step> {
         quick("tools", &["xtask", "tools"]),
         slow("plugins", &["xtask", "plugins", "--check"]),
         quick("build", &["build", "--package", "wasmplug"]),
+        quick("gen", &["xtask", "gen", "--check"]),
         tests,
         conformance,
         quick("doctests", &["test", "--workspace", FEATURES, "--doc", "--no-fail-fast"]),

@@ -14,6 +14,7 @@ mod ci;
 mod conformance;
 mod deny;
 mod deps;
+mod generate;
 mod plugins;
 mod process;
 mod repository;
@@ -48,6 +49,8 @@ enum Task {
     Conformance(conformance::Options),
     /// Check that the crates depend on each other as drawn.
     Deps,
+    /// Generate the files that are made of the types, or check that they are up to date.
+    Gen(generate::Options),
     /// Measure what a request costs in this proxy, in Envoy and in nginx.
     Bench(bench::Options),
     /// Check licences, bans and sources of dependencies by cargo-deny.
@@ -75,6 +78,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Conformance(options) => conformance::run(&repository, &options)?,
         Task::Tidy => tidy::run(&repository)?,
         Task::Deps => deps::run(&repository)?,
+        Task::Gen(options) => generate::run(&repository, &options)?,
         Task::Bench(options) => bench::run(&repository, &options)?,
         Task::Deny => deny::run(&repository)?,
     }

@@ -15,6 +15,7 @@
 //! - [`review()`] finds what only shows when resources are looked at together.
 //! - [`find_workload`] takes a workload from manifests by its name.
 //! - [`plan()`] is **the heart**: which plugins run for a workload, and in which order.
+//! - [`schema`] has the definitions for API servers and the schemas for editors.
 //! - [`ModuleUrl`] and [`Digest`] say where a module is and what it must be.
 //! - [`plugin_config_json`] writes the configuration exactly as plugins get it from Istio.
 //!
@@ -60,6 +61,7 @@ pub mod plan;
 pub mod plugin_config;
 pub mod request_authentication;
 pub mod review;
+pub mod schema;
 pub mod selector;
 pub mod telemetry;
 pub mod traffic_extension;

@@ -27,7 +27,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
-pub(crate) use self::fields::nearest;
+pub(crate) use self::fields::{ProtoEnum, nearest};
 use self::findings::Findings;
 pub use self::kinds::Resource;
 use self::kinds::{KINDS, KnownKind, group};
@@ -122,6 +122,15 @@ struct Document<'a> {
     path: FieldPath,
     /// `apiVersion` and `kind` that an item of a typed list may omit.
     item_type: Option<(String, String)>,
+}
+
+/// Every document as JSON, as an API server gets it.
+#[cfg(test)]
+pub(crate) fn documents_as_json(text: &str) -> Vec<serde_json::Value> {
+    let mut findings = Findings::new("test");
+    let documents = yaml::read(text, &mut findings).iter().map(Node::to_json).collect();
+    assert_eq!(findings.into_diagnostics(), []);
+    documents
 }
 
 fn known_kind(api_version: &str, kind: &str) -> Option<&'static KnownKind> {

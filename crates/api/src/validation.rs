@@ -3,7 +3,7 @@
 //! The rules are those of Istio's admission: a manifest that is valid here is valid in a cluster,
 //! up to the URLs that [`crate::ModuleUrl::parse`] understands and Istio does not.
 
-mod attachment;
+pub(crate) mod attachment;
 mod authorization_policy;
 mod condition_key;
 mod metadata;
@@ -11,9 +11,9 @@ mod peer_authentication;
 mod request_authentication;
 mod silent;
 mod telemetry;
-mod traffic_extension;
+pub(crate) mod traffic_extension;
 mod values;
-mod wasm_plugin;
+pub(crate) mod wasm_plugin;
 
 pub(crate) use self::authorization_policy::authorization_policy;
 pub(crate) use self::metadata::metadata;

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Run(Box<RunArguments>),
     Check(CheckArguments),
     Explain(ExplainArguments),
+    #[command(hide = true)]
+    Schema(SchemaArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }
@@ -228,6 +230,25 @@ pub(crate) struct LoggingArguments {
     /// [default: info; for `quickstart --once`: warn].
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+}
+
+/// Print the schema of a resource.
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArguments {
+    /// For an API server, or for editors.
+    pub(crate) form: SchemaForm,
+    /// The resource.
+    #[arg(value_parser = ["WasmPlugin", "TrafficExtension"])]
+    pub(crate) kind: String,
+}
+
+/// Form of a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaForm {
+    /// Custom resource definition of Kubernetes, as YAML.
+    Crd,
+    /// JSON Schema.
+    Json,
 }
 
 /// Print a completion script for a shell.

@@ -5,6 +5,7 @@ mod completions;
 mod explain;
 mod quickstart;
 mod run;
+mod schema;
 
 use crate::args::{Arguments, Command};
 use crate::environment::Environment;
@@ -16,6 +17,7 @@ pub(crate) fn run(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Run(arguments) => run::run(&arguments, environment),
         Command::Check(arguments) => check::run(&arguments, environment),
         Command::Explain(arguments) => explain::run(&arguments, environment),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
         Command::Man(arguments) => completions::man(&arguments),
     }

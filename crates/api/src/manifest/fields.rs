@@ -14,7 +14,7 @@ const SUGGESTION_DIVISOR: usize = 3;
 const MAX_MISSPELT_LEN: usize = 64;
 
 /// An enumeration of the resource, as its schema spells it.
-pub(super) trait ProtoEnum: Copy + 'static {
+pub(crate) trait ProtoEnum: Copy + 'static {
     /// Names and numbers of all values.
     const VALUES: &'static [(&'static str, i128, Self)];
 }

@@ -66,6 +66,21 @@ impl Node {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Int(number) => i64::try_from(*number).unwrap().into(),
+            Value::Float(number) => (*number).into(),
+            Value::String(text) => text.as_str().into(),
+            Value::Sequence(items) => items.iter().map(Self::to_json).collect(),
+            Value::Mapping(entries) => {
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
+            }
+        }
+    }
+
     /// The entry of a mapping.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {

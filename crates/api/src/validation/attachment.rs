@@ -7,11 +7,11 @@ use crate::diagnostic::quoted;
 use crate::field_path::FieldPath;
 use crate::selector::{GATEWAY_API_GROUP, PolicyTargetReference, WorkloadSelector};
 
-const MAX_NAME_LEN: usize = 253;
-const MAX_LABELS: usize = 4096;
-const MAX_LABEL_VALUE_LEN: usize = 63;
-const MAX_TARGET_REFS: usize = 16;
-const MAX_TARGET_KIND_LEN: usize = 63;
+pub(crate) const MAX_NAME_LEN: usize = 253;
+pub(crate) const MAX_LABELS: usize = 4096;
+pub(crate) const MAX_LABEL_VALUE_LEN: usize = 63;
+pub(crate) const MAX_TARGET_REFS: usize = 16;
+pub(crate) const MAX_TARGET_KIND_LEN: usize = 63;
 
 /// Groups and kinds that a policy can be attached to.
 const TARGETS: [(&str, &str); 4] = [

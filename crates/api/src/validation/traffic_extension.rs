@@ -8,7 +8,7 @@ use crate::field_path::FieldPath;
 use crate::traffic_extension::TrafficExtensionSpec;
 
 /// Longest script, in bytes.
-const MAX_LUA_BYTES: usize = 65_536;
+pub(crate) const MAX_LUA_BYTES: usize = 65_536;
 
 /// The rules of `spec`, which is at `path`.
 pub(crate) fn traffic_extension(spec: &TrafficExtensionSpec, path: &FieldPath, v: &mut Violations) {

@@ -16,12 +16,12 @@ use crate::module_url::{ModuleUrl, ModuleUrlError};
 use crate::selector::TrafficSelector;
 use crate::wasm_plugin::{EnvValueSource, EnvVar, WasmPlugin, WasmPluginSpec};
 
-const MAX_SECRET_NAME_LEN: usize = 253;
-const MAX_PLUGIN_NAME_LEN: usize = 256;
-const MAX_ENV_VARS: usize = 256;
-const MAX_ENV_NAME_LEN: usize = 256;
-const MAX_ENV_VALUE_LEN: usize = 2048;
-const MAX_PORT: u32 = 65535;
+pub(crate) const MAX_SECRET_NAME_LEN: usize = 253;
+pub(crate) const MAX_PLUGIN_NAME_LEN: usize = 256;
+pub(crate) const MAX_ENV_VARS: usize = 256;
+pub(crate) const MAX_ENV_NAME_LEN: usize = 256;
+pub(crate) const MAX_ENV_VALUE_LEN: usize = 2048;
+pub(crate) const MAX_PORT: u32 = 65535;
 
 /// Finds everything that is wrong with a resource; `root` is the path of its document.
 ///

@@ -39,6 +39,8 @@ golden!(
     authorization_policy_rules,
     chain_positions,
     duplicate_names,
+    istio_schema_accepts,
+    istio_schema_refuses,
     istio_selection_and_order,
     lists_and_json,
     mesh_namespace_and_workload_scope,

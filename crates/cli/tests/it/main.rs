@@ -8,4 +8,5 @@ mod process;
 mod quickstart;
 mod reload;
 mod scenario;
+mod schema;
 mod workloads;
