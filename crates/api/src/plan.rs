@@ -7,6 +7,7 @@ mod mesh;
 mod metrics;
 mod mutual_tls;
 mod ordering;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod workload;

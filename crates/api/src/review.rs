@@ -3,19 +3,21 @@
 //! Every finding is a warning: the resources are valid, and their author probably meant something
 //! else.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::diagnostic::{Diagnostic, Severity, quoted};
 use crate::manifest::Resource;
 use crate::meta::{ObjectMeta, Position};
 use crate::selector::{
     GATEWAY_API_GROUP, GATEWAY_NAME_LABEL, PolicyTargetReference, WorkloadSelector,
-    effective_target_refs,
 };
 use crate::wasm_plugin::{PluginPhase, PluginType, WasmPluginSpec};
 
 /// How many plugins before it one is compared with, of those with the same phase and priority.
 const MAX_COMPARED: usize = 16;
+
+/// Among how many workloads one that a selector selects is looked for.
+const MAX_CANDIDATES: usize = 1000;
 
 /// Reviews resources that were read from everywhere; `root_namespace` is that of the mesh.
 ///
@@ -25,7 +27,7 @@ pub fn review(resources: &[Resource], root_namespace: &str) -> Vec<Diagnostic> {
     let known = Known::of(resources);
     let mut findings = Findings::default();
     for resource in resources {
-        let Some((selector, target_refs)) = attachment(resource) else { continue };
+        let Some((selector, target_refs)) = resource.attachment() else { continue };
         if let Some(selector) = selector {
             known.check_selector(resource, selector, root_namespace, &mut findings);
         }
@@ -46,8 +48,12 @@ struct Findings(Vec<Diagnostic>);
 /// What the resources say exists.
 #[derive(Default)]
 struct Known<'a> {
-    /// Labels of workloads by namespace.
-    workloads: BTreeMap<&'a str, Vec<BTreeMap<&'a str, &'a str>>>,
+    /// Namespaces and labels of workloads.
+    workloads: Vec<(&'a str, BTreeMap<&'a str, &'a str>)>,
+    /// Their places in the list, by key and value of each of their labels.
+    by_label: HashMap<&'a str, HashMap<&'a str, Vec<usize>>>,
+    /// Namespaces in which there is any workload.
+    workload_namespaces: BTreeSet<&'a str>,
     /// Kind, namespace and name of possible targets.
     targets: HashSet<(&'static str, &'a str, &'a str)>,
     /// Kinds and namespaces of which there is any target.
@@ -61,36 +67,6 @@ struct Plugin<'a> {
     meta: &'a ObjectMeta,
     spec: &'a WasmPluginSpec,
     position: &'a Position,
-}
-
-fn attachment(
-    resource: &Resource,
-) -> Option<(Option<&WorkloadSelector>, &[PolicyTargetReference])> {
-    let (selector, single, list): (_, _, &[PolicyTargetReference]) = match resource {
-        Resource::WasmPlugin(object) => {
-            let spec = &object.spec;
-            (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
-        }
-        Resource::TrafficExtension(object) => {
-            let spec = &object.spec.plugin;
-            (&spec.selector, None, &spec.target_refs)
-        }
-        Resource::RequestAuthentication(object) => {
-            let spec = &object.spec;
-            (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
-        }
-        Resource::AuthorizationPolicy(object) => {
-            let spec = &object.spec;
-            (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
-        }
-        Resource::PeerAuthentication(object) => (&object.spec.selector, None, &[]),
-        Resource::Telemetry(object) => {
-            let spec = &object.spec;
-            (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
-        }
-        _ => return None,
-    };
-    Some((selector.as_ref(), effective_target_refs(single, list)))
 }
 
 /// Plugins between which only age and name decide.
@@ -179,7 +155,7 @@ impl<'a> Known<'a> {
                 Resource::Gateway(_) => {
                     // Its pods are made by the mesh, with this label.
                     let labels = BTreeMap::from([(GATEWAY_NAME_LABEL, meta.name.as_str())]);
-                    known.workloads.entry(&meta.namespace).or_default().push(labels);
+                    known.add_workload(meta, labels);
                     known.target("Gateway", meta);
                 }
                 Resource::GatewayClass(_) => known.target("GatewayClass", meta),
@@ -193,7 +169,22 @@ impl<'a> Known<'a> {
 
     fn workload(&mut self, meta: &'a ObjectMeta, labels: &'a BTreeMap<String, String>) {
         let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        self.workloads.entry(&meta.namespace).or_default().push(labels);
+        self.add_workload(meta, labels);
+    }
+
+    fn add_workload(&mut self, meta: &'a ObjectMeta, labels: BTreeMap<&'a str, &'a str>) {
+        self.workload_namespaces.insert(&meta.namespace);
+        for (key, value) in &labels {
+            let by_value = self.by_label.entry(key).or_default();
+            by_value.entry(value).or_default().push(self.workloads.len());
+        }
+        self.workloads.push((&meta.namespace, labels));
+    }
+
+    /// The workloads that have a label.
+    fn with_label(&self, key: &str, value: &str) -> &[usize] {
+        let places = self.by_label.get(key).and_then(|by_value| by_value.get(value));
+        places.map(Vec::as_slice).unwrap_or_default()
     }
 
     fn target(&mut self, kind: &'static str, meta: &'a ObjectMeta) {
@@ -210,21 +201,26 @@ impl<'a> Known<'a> {
     ) {
         let namespace = resource.meta().namespace.as_str();
         let is_root = namespace == root_namespace;
-        let mut workloads = self
-            .workloads
-            .iter()
-            .filter(|(of, _)| is_root || **of == namespace)
-            .flat_map(|(_, workloads)| workloads)
-            .peekable();
-        if selector.match_labels.is_empty() || workloads.peek().is_none() {
+        let is_in_scope = |of: &str| is_root || of == namespace;
+        let has_workloads = self.workload_namespaces.iter().any(|of| is_in_scope(of));
+        if selector.match_labels.is_empty() || !has_workloads {
             return;
         }
-        let selects = |labels: &BTreeMap<&str, &str>| {
-            let has =
-                |(key, value): (&String, &String)| labels.get(key.as_str()) == Some(&&**value);
-            selector.match_labels.iter().all(has)
+        let candidates = selector
+            .match_labels
+            .iter()
+            .map(|(key, value)| self.with_label(key, value))
+            .min_by_key(|candidates| candidates.len())
+            .unwrap_or_default();
+        let selects = |place: &usize| {
+            self.workloads.get(*place).is_some_and(|(of, labels)| {
+                let mut wanted = selector.match_labels.iter();
+                is_in_scope(of) && wanted.all(|(key, value)| labels.get(&**key) == Some(&&**value))
+            })
         };
-        if !workloads.any(selects) {
+        // Among very many with the rarest label, one is taken to have the others as well.
+        let is_known = candidates.len() <= MAX_CANDIDATES;
+        if is_known && !candidates.iter().any(selects) {
             let scope = if is_root { "the mesh" } else { "its namespace" };
             findings.warn(
                 resource.position(),

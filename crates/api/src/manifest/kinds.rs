@@ -12,6 +12,7 @@ use crate::field_path::FieldPath;
 use crate::meta::{NamespacedName, Object, ObjectMeta, Position};
 use crate::peer_authentication::PeerAuthenticationSpec;
 use crate::request_authentication::RequestAuthenticationSpec;
+use crate::selector::{PolicyTargetReference, WorkloadSelector, effective_target_refs};
 use crate::telemetry::TelemetrySpec;
 use crate::traffic_extension::TrafficExtensionSpec;
 use crate::validation::{self, Violations};
@@ -166,6 +167,32 @@ impl Resource {
     /// Namespace and name; the namespace of an object without one is empty.
     pub fn namespaced_name(&self) -> NamespacedName {
         self.meta().namespaced_name()
+    }
+
+    /// Where a policy applies: its selector and its targets; `None` for other kinds.
+    pub(crate) fn attachment(
+        &self,
+    ) -> Option<(Option<&WorkloadSelector>, &[PolicyTargetReference])> {
+        let (selector, target, targets): (_, _, &[PolicyTargetReference]) = match self {
+            Self::WasmPlugin(Object { spec, .. }) => {
+                (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
+            }
+            Self::TrafficExtension(Object { spec, .. }) => {
+                (&spec.plugin.selector, None, &spec.plugin.target_refs)
+            }
+            Self::RequestAuthentication(Object { spec, .. }) => {
+                (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
+            }
+            Self::AuthorizationPolicy(Object { spec, .. }) => {
+                (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
+            }
+            Self::PeerAuthentication(Object { spec, .. }) => (&spec.selector, None, &[]),
+            Self::Telemetry(Object { spec, .. }) => {
+                (&spec.selector, spec.target_ref.as_ref(), &spec.target_refs)
+            }
+            _ => return None,
+        };
+        Some((selector.as_ref(), effective_target_refs(target, targets)))
     }
 
     /// API group, empty for the core group.

@@ -3,7 +3,8 @@
 use super::attachment::check_traffic;
 use super::filters::{PlannedAuthentication, PlannedAuthorization, PlannedJwtRule, PlannedPolicy};
 use super::mesh::{Body, Policy};
-use super::ordering::{Rank, Scope, rank};
+use super::ordering::{Rank, rank};
+use super::reach::{Reach, Scope};
 use super::{
     LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, metrics, mutual_tls,
     planned,
@@ -14,6 +15,7 @@ use crate::wasm_plugin::{PluginPhase, PluginType, WasmPluginSpec};
 
 /// A plan in the making. Policies come in the order of their age.
 pub(super) struct Assembly<'a> {
+    reach: &'a Reach<'a>,
     workload: &'a Workload,
     plugins: Vec<(Rank<'a>, PlannedPlugin)>,
     network_plugins: Vec<(Rank<'a>, PlannedPlugin)>,
@@ -28,9 +30,10 @@ pub(super) struct Assembly<'a> {
 // === impl Assembly ===
 
 impl<'a> Assembly<'a> {
-    pub(super) fn new(workload: &'a Workload) -> Self {
+    pub(super) fn new(reach: &'a Reach<'a>) -> Self {
         Self {
-            workload,
+            reach,
+            workload: reach.workload,
             plugins: Vec::new(),
             network_plugins: Vec::new(),
             authentications: Vec::new(),
@@ -43,24 +46,20 @@ impl<'a> Assembly<'a> {
 
     /// Takes a policy in if it applies, or else notes why not.
     pub(super) fn take(&mut self, policy: &'a Policy<'a>) {
-        let outcome = match policy.attachment.check(self.workload) {
-            Ok(()) => self.place(policy),
-            Err(reason) => Err(reason),
-        };
-        if let Err(reason) = outcome {
+        let scope = policy.attachment.check(self.reach);
+        if let Err(reason) = scope.and_then(|scope| self.place(policy, scope)) {
             self.left_out.push(policy.left_out(reason));
         }
     }
 
-    fn place(&mut self, policy: &'a Policy<'a>) -> Result<(), String> {
-        let scope = Scope::of(policy.attachment.namespace, self.workload);
+    fn place(&mut self, policy: &'a Policy<'a>, scope: Scope) -> Result<(), String> {
         match policy.body {
-            Body::Plugin(spec) => self.place_plugin(policy, spec),
+            Body::Plugin(spec) => self.place_plugin(policy, spec, scope),
             Body::Extension(spec) => {
                 check_traffic(&spec.plugin.match_, self.workload)?;
                 match &spec.lua {
                     Some(_) => Err("a Lua script is not run, only `wasm` is".into()),
-                    None => self.place_plugin(policy, &spec.plugin),
+                    None => self.place_plugin(policy, &spec.plugin, scope),
                 }
             }
             Body::Authentication(object) => {
@@ -101,10 +100,11 @@ impl<'a> Assembly<'a> {
         &mut self,
         policy: &'a Policy<'a>,
         spec: &'a WasmPluginSpec,
+        scope: Scope,
     ) -> Result<(), String> {
         check_traffic(&spec.match_, self.workload)?;
         let plugin = planned(policy.kind, policy.meta, spec, policy.position)?;
-        let rank = rank(policy.kind, policy.meta, spec, self.workload);
+        let rank = rank(policy.kind, policy.meta, spec, scope);
         let list = match spec.type_ {
             PluginType::Network => &mut self.network_plugins,
             PluginType::Http | PluginType::Unspecified => &mut self.plugins,

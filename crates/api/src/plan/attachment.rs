@@ -2,11 +2,15 @@
 //!
 //! Source: Istio, `pilot/pkg/model/extensions.go` and `policyattachment.go`.
 
+use super::reach::{Reach, Scope};
 use super::{Workload, WorkloadRole};
 use crate::selector::{
     GATEWAY_API_GROUP, PolicyTargetReference, TrafficSelector, WAYPOINT_CLASS, WorkloadMode,
     WorkloadSelector,
 };
+
+/// How many services a reason lists.
+const MAX_LISTED: usize = 3;
 
 /// Where a policy applies, whatever its kind.
 #[derive(Debug, Clone, Copy)]
@@ -20,30 +24,31 @@ pub(super) struct Attachment<'a> {
 // === impl Attachment ===
 
 impl Attachment<'_> {
-    /// Fails with the first clause that keeps the policy from the workload, for people.
-    pub(super) fn check(&self, workload: &Workload) -> Result<(), String> {
-        self.check_namespace(workload)?;
-        match (self.target_refs, workload.role) {
+    /// Whose policy it is, or the first clause that keeps it from the workload, for people.
+    pub(super) fn check(&self, reach: &Reach<'_>) -> Result<Scope, String> {
+        let scope = self.check_namespace(reach)?;
+        let workload = reach.workload;
+        let outcome = match (self.target_refs, workload.role) {
             ([], WorkloadRole::Waypoint) => {
                 Err("a waypoint is reached by targetRefs only, and there are none".into())
             }
             ([], _) => self.check_selector(workload),
-            (targets, _) => self.check_targets(targets, workload),
-        }
+            (targets, _) => self.check_targets(targets, reach),
+        };
+        outcome.map(|()| scope)
     }
 
-    fn check_namespace(&self, workload: &Workload) -> Result<(), String> {
+    fn check_namespace(&self, reach: &Reach<'_>) -> Result<Scope, String> {
         let namespace = self.namespace;
-        let Workload { namespace: own, root_namespace: root, .. } = workload;
-        let namespaces = workload.namespaces();
-        if namespaces.contains(&namespace) {
-            return Ok(());
+        let Workload { namespace: own, root_namespace: root, .. } = reach.workload;
+        if let Some(scope) = reach.scope(namespace) {
+            return Ok(scope);
         }
-        Err(match namespaces.as_slice() {
-            [_] => {
+        Err(match reach.namespaces().count() {
+            1 => {
                 format!("namespace `{namespace}` is not the workload's and root namespace `{root}`")
             }
-            [_, _] => format!(
+            2 => format!(
                 "namespace `{namespace}` is neither the workload's `{own}` nor the root namespace \
                  `{root}`"
             ),
@@ -72,8 +77,9 @@ impl Attachment<'_> {
     fn check_targets(
         &self,
         targets: &[PolicyTargetReference],
-        workload: &Workload,
+        reach: &Reach<'_>,
     ) -> Result<(), String> {
+        let workload = reach.workload;
         let gateway = workload.gateway();
         if gateway.is_none() && workload.role != WorkloadRole::Waypoint {
             return Err(format!(
@@ -81,7 +87,7 @@ impl Attachment<'_> {
                 crate::selector::GATEWAY_NAME_LABEL
             ));
         }
-        if targets.iter().any(|target| self.is_target(target, workload)) {
+        if targets.iter().any(|target| self.is_target(target, reach)) {
             return Ok(());
         }
         let wants_gateway = targets.iter().any(|of| of.is_kind(GATEWAY_API_GROUP, "Gateway"));
@@ -95,25 +101,24 @@ impl Attachment<'_> {
             targets.iter().map(|target| format!("`{}/{}`", target.kind, target.name)).collect();
         let mut actual: Vec<String> =
             gateway.map(|name| format!("of `Gateway/{name}`")).into_iter().collect();
-        actual.extend(workload.served().iter().map(|service| {
+        let served = reach.served();
+        actual.extend(served.iter().take(MAX_LISTED).map(|service| {
             let kind = if service.is_service_entry { "ServiceEntry" } else { "Service" };
-            format!(
-                "before `{kind}/{}` of namespace `{}`",
-                service.name.name, service.name.namespace
-            )
+            let name = &service.name;
+            format!("before `{kind}/{}` of namespace `{}`", name.name, name.namespace)
         }));
+        if let Some(more @ 1..) = served.len().checked_sub(MAX_LISTED) {
+            actual.push(format!("before {more} more services"));
+        }
         let actual = if actual.is_empty() { "of no gateway".into() } else { actual.join(" and ") };
         Err(format!("targetRefs want {}, the workload is {actual}", wanted.join(" or ")))
     }
 
-    fn is_target(&self, target: &PolicyTargetReference, workload: &Workload) -> bool {
+    fn is_target(&self, target: &PolicyTargetReference, reach: &Reach<'_>) -> bool {
+        let workload = reach.workload;
         let Workload { namespace, root_namespace, .. } = workload;
-        let is_served = |kind_of_entry: bool| {
-            workload.served().iter().any(|service| {
-                service.is_service_entry == kind_of_entry
-                    && service.name.name == target.name
-                    && service.name.namespace == self.namespace
-            })
+        let is_served = |is_service_entry: bool| {
+            reach.is_served(is_service_entry, self.namespace, &target.name)
         };
         if target.is_kind("", "Service") {
             is_served(false)

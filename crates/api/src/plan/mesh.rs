@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use super::assembly::Assembly;
 use super::attachment::Attachment;
+use super::reach::Reach;
 use super::{LeftOut, Plan, Workload};
 use crate::authorization_policy::AuthorizationPolicy;
 use crate::manifest::Resource;
 use crate::meta::{ObjectMeta, Position};
 use crate::peer_authentication::PeerAuthentication;
 use crate::request_authentication::RequestAuthentication;
-use crate::selector::{PolicyTargetReference, effective_target_refs};
 use crate::telemetry::Telemetry;
 use crate::traffic_extension::TrafficExtensionSpec;
 use crate::wasm_plugin::WasmPluginSpec;
@@ -88,7 +88,8 @@ impl<'a> Mesh<'a> {
 
     /// Plans the chain of one workload and listener, with a reason for every other policy.
     pub fn plan(&self, workload: &Workload) -> Plan {
-        let mut assembly = Assembly::new(workload);
+        let reach = Reach::of(workload);
+        let mut assembly = Assembly::new(&reach);
         self.policies.iter().for_each(|policy| assembly.take(policy));
         let mut plan = assembly.finish();
         plan.left_out.extend(self.duplicates.iter().cloned());
@@ -101,15 +102,16 @@ impl<'a> Mesh<'a> {
     /// Plans the same chain without looking at policies that are about other workloads: they are
     /// not in [`Plan::left_out`], which has only those that came into question.
     pub fn chain(&self, workload: &Workload) -> Plan {
+        let reach = Reach::of(workload);
         let mut places = Vec::new();
-        for namespace in workload.namespaces() {
+        for namespace in reach.namespaces() {
             if let Some(candidates) = self.namespaces.get(namespace) {
-                candidates.collect(workload, &mut places);
+                candidates.collect(&reach, &mut places);
             }
         }
         places.sort_unstable();
         places.dedup();
-        let mut assembly = Assembly::new(workload);
+        let mut assembly = Assembly::new(&reach);
         let policies = places.into_iter().filter_map(|place| self.policies.get(place));
         policies.for_each(|policy| assembly.take(policy));
         let mut plan = assembly.finish();
@@ -147,12 +149,13 @@ fn index<'a>(policies: &[Policy<'a>]) -> HashMap<&'a str, Candidates<'a>> {
 // === impl Candidates ===
 
 impl Candidates<'_> {
-    fn collect(&self, workload: &Workload, places: &mut Vec<usize>) {
+    fn collect(&self, reach: &Reach<'_>, places: &mut Vec<usize>) {
+        let workload = reach.workload;
         places.extend(&self.everywhere);
         for (key, value) in &workload.labels {
             places.extend(self.by_label.get(&(key.as_str(), value.as_str())).into_iter().flatten());
         }
-        let services = workload.served().iter().map(|service| service.name.name.as_str());
+        let services = reach.served().iter().map(|service| service.name.name.as_str());
         let class = [crate::selector::WAYPOINT_CLASS];
         for name in workload.gateway().into_iter().chain(class).chain(services) {
             places.extend(self.by_target.get(name).into_iter().flatten());
@@ -164,45 +167,18 @@ impl Candidates<'_> {
 
 impl<'a> Policy<'a> {
     fn of(resource: &'a Resource) -> Option<Self> {
-        let (selector, target_ref, target_refs, body): (_, _, &[PolicyTargetReference], _) =
-            match resource {
-                Resource::WasmPlugin(object) => {
-                    let spec = &object.spec;
-                    let body = Body::Plugin(spec);
-                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
-                }
-                Resource::TrafficExtension(object) => {
-                    let spec = &object.spec.plugin;
-                    let body = Body::Extension(&object.spec);
-                    (&spec.selector, &None, &spec.target_refs, body)
-                }
-                Resource::RequestAuthentication(object) => {
-                    let spec = &object.spec;
-                    let body = Body::Authentication(object);
-                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
-                }
-                Resource::AuthorizationPolicy(object) => {
-                    let spec = &object.spec;
-                    let body = Body::Authorization(object);
-                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
-                }
-                Resource::PeerAuthentication(object) => {
-                    (&object.spec.selector, &None, &[], Body::Peers(object))
-                }
-                Resource::Telemetry(object) => {
-                    let spec = &object.spec;
-                    let body = Body::Metrics(object);
-                    (&spec.selector, &spec.target_ref, &spec.target_refs, body)
-                }
-                _ => return None,
-            };
-        let meta = resource.meta();
-        let attachment = Attachment {
-            namespace: &meta.namespace,
-            selector: selector.as_ref(),
-            target_refs: effective_target_refs(target_ref.as_ref(), target_refs),
+        let body = match resource {
+            Resource::WasmPlugin(object) => Body::Plugin(&object.spec),
+            Resource::TrafficExtension(object) => Body::Extension(&object.spec),
+            Resource::RequestAuthentication(object) => Body::Authentication(object),
+            Resource::AuthorizationPolicy(object) => Body::Authorization(object),
+            Resource::PeerAuthentication(object) => Body::Peers(object),
+            Resource::Telemetry(object) => Body::Metrics(object),
+            _ => return None,
         };
-        let position = resource.position();
+        let (selector, target_refs) = resource.attachment()?;
+        let (meta, position) = (resource.meta(), resource.position());
+        let attachment = Attachment { namespace: &meta.namespace, selector, target_refs };
         Some(Self { kind: resource.kind(), meta, position, attachment, body })
     }
 

@@ -91,26 +91,6 @@ impl Workload {
     pub fn gateway(&self) -> Option<&str> {
         self.labels.get(GATEWAY_NAME_LABEL).map(String::as_str)
     }
-
-    /// Namespaces whose resources can apply, without repetition: the workload's, the root
-    /// namespace, those of the services.
-    ///
-    /// Source: Istio, lookup namespaces of a proxy.
-    pub(super) fn namespaces(&self) -> Vec<&str> {
-        let mut namespaces = vec![self.namespace.as_str()];
-        let services = self.served().iter().map(|service| service.name.namespace.as_str());
-        for namespace in [self.root_namespace.as_str()].into_iter().chain(services) {
-            if !namespaces.contains(&namespace) {
-                namespaces.push(namespace);
-            }
-        }
-        namespaces
-    }
-
-    /// The services, if the role has any.
-    pub(super) fn served(&self) -> &[ServedService] {
-        if self.role == WorkloadRole::Waypoint { &self.services } else { &[] }
-    }
 }
 
 // === impl WorkloadRole ===

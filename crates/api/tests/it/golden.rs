@@ -41,6 +41,7 @@ golden!(
     duplicate_names,
     istio_schema_accepts,
     istio_schema_refuses,
+    istio_security_policies,
     istio_selection_and_order,
     lists_and_json,
     mesh_namespace_and_workload_scope,

@@ -183,3 +183,48 @@ fn every_document_of_a_thousand_broken_ones_is_reported() {
         assert!(findings.len() >= 2, "line {line}: {findings:?}");
     }
 }
+
+#[test]
+fn reasons_stay_short_however_many_services_a_waypoint_has() {
+    use wasmplug_api::{NamespacedName, ServedService, Workload, WorkloadRole, plan};
+    let mut workload = Workload::new("ns", WorkloadRole::Waypoint);
+    for number in 0..2000 {
+        let name = NamespacedName::new(format!("ns-{number}"), "served");
+        workload.services.push(ServedService { name, is_service_entry: false });
+    }
+    let mut text = String::new();
+    for number in 0..2000 {
+        let _ = write!(
+            text,
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: a, namespace: ns-{number}}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: other}}]}}\n"
+        );
+    }
+    let plan = plan(&parse_file("a.yaml", &text).resources, &workload);
+    assert_eq!(plan.left_out.len(), 2000);
+    assert!(plan.left_out.iter().all(|left_out| left_out.reason.len() < 300));
+    assert!(plan.left_out[0].reason.ends_with("and before 1997 more services"), "{plan:?}");
+}
+
+#[test]
+fn resources_that_refer_to_each_other_or_to_nothing_are_reviewed_in_bounded_work() {
+    let mut text = String::new();
+    for number in 0..2000 {
+        let next = (number + 1) % 2000;
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{number}}}\n\
+             spec: {{selector: {{app: s{next}}}}}\n---\napiVersion: v1\nkind: Pod\n\
+             metadata: {{name: p{number}, labels: {{app: same, num: n{number}}}}}\n---\n\
+             apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\n\
+             metadata: {{name: a{number}}}\nspec:\n  url: u\n  selector: {{matchLabels: \
+             {{app: same, num: n{next}, other: label}}}}\n"
+        );
+    }
+    let parsed = parse_file("a.yaml", &text);
+    assert_eq!(parsed.diagnostics, []);
+    let findings = wasmplug_api::review(&parsed.resources, "istio-system");
+    let is_about_nothing = |found: &&wasmplug_api::Diagnostic| found.path == "spec.selector";
+    assert_eq!(findings.iter().filter(is_about_nothing).count(), 2000);
+}
