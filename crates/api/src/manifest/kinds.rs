@@ -1,25 +1,25 @@
 //! The kinds of objects that are known here, in one table.
 //!
-//! A new kind is a type, an implementation of [`Kind`] beside its reader, and a line in the table
-//! at the end of this file.
+//! A new kind is a type, an implementation of [`Kind`] or [`ReadObject`] beside its reader, and a
+//! line in the table at the end of this file.
 
 use super::Document;
 use super::fields::{Field, Fields};
 use super::findings::Findings;
 use super::metadata::metadata;
-use crate::authorization_policy::AuthorizationPolicySpec;
+use crate::authorization_policy::AuthorizationPolicy;
 use crate::field_path::FieldPath;
 use crate::meta::{NamespacedName, Object, ObjectMeta, Position};
-use crate::peer_authentication::PeerAuthenticationSpec;
-use crate::request_authentication::RequestAuthenticationSpec;
+use crate::peer_authentication::PeerAuthentication;
+use crate::request_authentication::RequestAuthentication;
 use crate::selector::{PolicyTargetReference, WorkloadSelector, effective_target_refs};
-use crate::telemetry::TelemetrySpec;
-use crate::traffic_extension::TrafficExtensionSpec;
+use crate::telemetry::Telemetry;
+use crate::traffic_extension::TrafficExtension;
 use crate::validation::{self, Violations};
-use crate::wasm_plugin::WasmPluginSpec;
+use crate::wasm_plugin::WasmPlugin;
 use crate::workload_objects::{
-    ConfigMapData, DeploymentSpec, GatewayClassSpec, GatewaySpec, IstioGatewaySpec, PodSpec,
-    ServiceEntrySpec, ServiceSpec, WorkloadEntrySpec,
+    ConfigMap, Deployment, Gateway, GatewayClass, IstioGateway, Pod, Service, ServiceEntry,
+    WorkloadEntry,
 };
 
 /// API versions of Istio's security policies.
@@ -50,6 +50,20 @@ pub(super) trait Kind: Default {
     fn validate(object: &Object<Self>, root: &FieldPath, violations: &mut Violations);
 }
 
+/// An object that documents of one kind become.
+///
+/// Objects whose kind is a [`Kind`] are read in the common way; another one reads its document
+/// itself, and has `meta` and `position` as they have.
+pub(super) trait ReadObject: Sized {
+    /// `kind`.
+    const KIND: &'static str;
+    /// Values of `apiVersion` that are read, the one to recommend first.
+    const API_VERSIONS: &'static [&'static str];
+
+    /// Decodes and validates; `None` if there was an error.
+    fn read_object(document: &Document<'_>, findings: &mut Findings) -> Option<Self>;
+}
+
 /// A line of the table: how documents of one kind become resources.
 pub(super) struct KnownKind {
     pub(super) kind: &'static str,
@@ -76,57 +90,61 @@ pub(super) fn optional_spec<T: Default>(
     document.object("spec", findings, read).unwrap_or_default()
 }
 
-/// Decodes and validates; `None` if there was an error.
-fn read<K: Kind>(document: &Document<'_>, findings: &mut Findings) -> Option<Object<K>> {
-    let (errors_before, findings_before) = (findings.errors(), findings.len());
-    let Document { node, path, .. } = document;
-    let field = Field { path: path.clone(), node, key_mark: node.mark };
-    let mut fields = Fields::of(&field, findings)?.exact_names();
-    fields.ignore(&["apiVersion", "kind", "status"]);
-    let meta = fields.required("metadata", findings).and_then(|of| Fields::of(&of, findings));
-    let mut meta = meta.map(|of| metadata(of, findings)).unwrap_or_default();
-    if !K::IS_NAMESPACED {
-        meta.namespace.clear();
-    }
-    let spec = K::read(&mut fields, findings);
-    if K::IS_CLOSED {
-        fields.finish(findings);
-    }
+impl<K: Kind> ReadObject for Object<K> {
+    const KIND: &'static str = K::KIND;
+    const API_VERSIONS: &'static [&'static str] = K::API_VERSIONS;
 
-    let object = Object { meta, spec, position: findings.position(node.mark) };
-    let reported: Vec<String> =
-        findings.error_paths_since(findings_before).map(str::to_owned).collect();
-    let mut violations = Violations::default();
-    let metadata_path = path.field("metadata");
-    validation::metadata(&object.meta, &metadata_path, K::HAS_DRY_RUN, &mut violations);
-    K::validate(&object, path, &mut violations);
-    for violation in violations.found {
-        document.report(violation, &reported, findings);
+    fn read_object(document: &Document<'_>, findings: &mut Findings) -> Option<Self> {
+        let (errors_before, findings_before) = (findings.errors(), findings.len());
+        let Document { node, path, .. } = document;
+        let field = Field { path: path.clone(), node, key_mark: node.mark };
+        let mut fields = Fields::of(&field, findings)?.exact_names();
+        fields.ignore(&["apiVersion", "kind", "status"]);
+        let meta = fields.required("metadata", findings).and_then(|of| Fields::of(&of, findings));
+        let mut meta = meta.map(|of| metadata(of, findings)).unwrap_or_default();
+        if !K::IS_NAMESPACED {
+            meta.namespace.clear();
+        }
+        let spec = K::read(&mut fields, findings);
+        if K::IS_CLOSED {
+            fields.finish(findings);
+        }
+
+        let object = Object { meta, spec, position: findings.position(node.mark) };
+        let reported: Vec<String> =
+            findings.error_paths_since(findings_before).map(str::to_owned).collect();
+        let mut violations = Violations::default();
+        let metadata_path = path.field("metadata");
+        validation::metadata(&object.meta, &metadata_path, K::HAS_DRY_RUN, &mut violations);
+        K::validate(&object, path, &mut violations);
+        for violation in violations.found {
+            document.report(violation, &reported, findings);
+        }
+        (findings.errors() == errors_before).then_some(object)
     }
-    (findings.errors() == errors_before).then_some(object)
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident($spec:ty),)*) => {
+    ($($(#[$doc:meta])* $variant:ident($object:ty),)*) => {
         /// A resource of a known kind.
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub enum Resource {
-            $($(#[$doc])* $variant(Object<$spec>),)*
+            $($(#[$doc])* $variant($object),)*
         }
 
         impl Resource {
             /// Kind, such as `WasmPlugin`.
             pub fn kind(&self) -> &'static str {
                 match self {
-                    $(Self::$variant(_) => <$spec as Kind>::KIND,)*
+                    $(Self::$variant(_) => <$object as ReadObject>::KIND,)*
                 }
             }
 
             /// The newest `apiVersion` of its kind, whichever it was written in.
             pub fn api_version(&self) -> &'static str {
                 let versions = match self {
-                    $(Self::$variant(_) => <$spec as Kind>::API_VERSIONS,)*
+                    $(Self::$variant(_) => <$object as ReadObject>::API_VERSIONS,)*
                 };
                 versions.first().copied().unwrap_or_default()
             }
@@ -146,8 +164,8 @@ macro_rules! kinds {
             }
         }
 
-        $(impl From<Object<$spec>> for Resource {
-            fn from(object: Object<$spec>) -> Self {
+        $(impl From<$object> for Resource {
+            fn from(object: $object) -> Self {
                 Self::$variant(object)
             }
         })*
@@ -155,9 +173,11 @@ macro_rules! kinds {
         /// Every kind that is read.
         pub(super) const KINDS: &[KnownKind] = &[
             $(KnownKind {
-                kind: <$spec as Kind>::KIND,
-                api_versions: <$spec as Kind>::API_VERSIONS,
-                read: |document, findings| read::<$spec>(document, findings).map(Resource::from),
+                kind: <$object as ReadObject>::KIND,
+                api_versions: <$object as ReadObject>::API_VERSIONS,
+                read: |document, findings| {
+                    <$object>::read_object(document, findings).map(Resource::from)
+                },
             },)*
         ];
     };
@@ -208,33 +228,33 @@ pub(super) fn group(api_version: &str) -> &str {
 
 kinds! {
     /// `extensions.istio.io/v1alpha1`, `WasmPlugin`.
-    WasmPlugin(WasmPluginSpec),
+    WasmPlugin(WasmPlugin),
     /// `extensions.istio.io/v1alpha1`, `TrafficExtension`.
-    TrafficExtension(TrafficExtensionSpec),
+    TrafficExtension(TrafficExtension),
     /// `security.istio.io/v1`, `RequestAuthentication`.
-    RequestAuthentication(RequestAuthenticationSpec),
+    RequestAuthentication(RequestAuthentication),
     /// `security.istio.io/v1`, `AuthorizationPolicy`.
-    AuthorizationPolicy(AuthorizationPolicySpec),
+    AuthorizationPolicy(AuthorizationPolicy),
     /// `security.istio.io/v1`, `PeerAuthentication`.
-    PeerAuthentication(PeerAuthenticationSpec),
+    PeerAuthentication(PeerAuthentication),
     /// `telemetry.istio.io/v1`, `Telemetry`.
-    Telemetry(TelemetrySpec),
+    Telemetry(Telemetry),
     /// `v1`, `Pod`.
-    Pod(PodSpec),
+    Pod(Pod),
     /// `apps/v1`, `Deployment`.
-    Deployment(DeploymentSpec),
+    Deployment(Deployment),
     /// `v1`, `Service`.
-    Service(ServiceSpec),
+    Service(Service),
     /// `v1`, `ConfigMap`.
-    ConfigMap(ConfigMapData),
+    ConfigMap(ConfigMap),
     /// `gateway.networking.k8s.io/v1`, `Gateway`.
-    Gateway(GatewaySpec),
+    Gateway(Gateway),
     /// `gateway.networking.k8s.io/v1`, `GatewayClass`.
-    GatewayClass(GatewayClassSpec),
+    GatewayClass(GatewayClass),
     /// `networking.istio.io/v1`, `Gateway`.
-    IstioGateway(IstioGatewaySpec),
+    IstioGateway(IstioGateway),
     /// `networking.istio.io/v1`, `ServiceEntry`.
-    ServiceEntry(ServiceEntrySpec),
+    ServiceEntry(ServiceEntry),
     /// `networking.istio.io/v1`, `WorkloadEntry`.
-    WorkloadEntry(WorkloadEntrySpec),
+    WorkloadEntry(WorkloadEntry),
 }
