@@ -196,7 +196,7 @@ impl Applied {
             | PlannedFilter::Stats(_) => None,
         });
         let network = plan.network_plugins.iter().map(|plugin| {
-            format!("{}: type is `NETWORK`, and there is no network chain", plugin.resource)
+            format!("{}: type is `NETWORK`, which is in front of HTTP", plugin.resource)
         });
         let left_out = plan
             .left_out

@@ -15,6 +15,7 @@ use crate::diagnostics::{Paint, print_finding};
 use crate::enforcement::{Unenforced, unenforced};
 use crate::environment::Environment;
 use crate::output;
+use crate::reconcile::phase;
 use crate::sources::Sources;
 use crate::target::Target;
 
@@ -51,7 +52,7 @@ pub(super) fn run(arguments: &ExplainArguments, environment: &Environment) -> an
 fn machine_readable(plan: &Plan, workload: &Workload) -> Value {
     let reasons: Vec<String> =
         (0..plan.filters.len()).map(|place| reasons::reason(plan, place, workload)).collect();
-    let failures: Vec<Value> = plan.plugins().map(matrix).collect();
+    let failures: Vec<Value> = plan.plugins().chain(&plan.network_plugins).map(matrix).collect();
     json!({
         "workload": workload,
         "plan": plan,
@@ -88,12 +89,7 @@ fn print(plan: &Plan, workload: &Workload, paint: Paint) {
     }
     output::data(format!("\n{}", paint.bold("responses pass in reverse")));
     output::data(format!("  {}", response_order(plan).join(", ")));
-    if let Some(tls) = &plan.mutual_tls
-        && let Some(resource) = &tls.resource
-    {
-        output::data(format!("\n{}", paint.bold("connections before the first filter")));
-        output::data(format!("  mutual TLS {}, by {resource}", tls.mode.as_str()));
-    }
+    print_connections(plan, paint);
     print_left_out(plan, paint);
     print_unenforced(&unenforced(plan), paint);
     print_failures(&plan.plugins().collect::<Vec<_>>(), paint);
@@ -113,16 +109,29 @@ fn describe(workload: &Workload) -> String {
     text
 }
 
+/// What connections meet before the first request.
+fn print_connections(plan: &Plan, paint: Paint) {
+    let tls = plan.mutual_tls.as_ref().and_then(|tls| Some((tls.mode, tls.resource.as_ref()?)));
+    if tls.is_none() && plan.network_plugins.is_empty() {
+        return;
+    }
+    output::data(format!("\n{}", paint.bold("connections pass before the first request")));
+    if let Some((mode, resource)) = tls {
+        output::data(format!("  mutual TLS {}, by {resource}", mode.as_str()));
+    }
+    for plugin in &plan.network_plugins {
+        output::data(format!("  {}  {}", plugin.resource, plugin.url));
+        let phase = phase(plugin.phase);
+        output::data(format!("     {phase}; type NETWORK, which is in front of the HTTP filters"));
+        output::data(format!("     {}", plugin.position));
+    }
+}
+
 fn print_left_out(plan: &Plan, paint: Paint) {
-    if plan.left_out.is_empty() && plan.network_plugins.is_empty() {
+    if plan.left_out.is_empty() {
         return;
     }
     output::data(format!("\n{}", paint.bold("not in the chain")));
-    for plugin in &plan.network_plugins {
-        let reason = "type is `NETWORK`, and there is no network chain";
-        output::data(format!("  {}  {reason}", plugin.resource));
-        output::data(format!("     {}", plugin.position));
-    }
     for left in &plan.left_out {
         let kind = if left.kind == "WasmPlugin" { "" } else { left.kind };
         let space = if kind.is_empty() { "" } else { " " };

@@ -190,7 +190,7 @@ fn built_in_filters_are_explained_at_their_places() {
         responses pass in reverse
           stats, rbac ALLOW, rbac DENY, shop/between, jwt_authn
 
-        connections before the first filter
+        connections pass before the first request
           mutual TLS STRICT, by shop/strict
 
         not enforced by `wasmplug run`, which therefore refuses to serve
@@ -256,6 +256,49 @@ fn an_outbound_chain_says_why_it_has_no_policies() {
             it wants more memory than it may have  memory.grow fails; if it traps then, as above
             it keeps failing                       503 until the back-off is over
     "]].assert_eq(&ended.stdout);
+}
+
+#[test]
+fn network_plugins_and_waypoints_are_explained() {
+    let text = format!(
+        "{}---\n{}",
+        PLUGINS.replace("url: file:///opt/last.wasm", "url: file:///opt/last.wasm, type: NETWORK"),
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop}
+spec: {gatewayClassName: istio-waypoint}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop, labels: {istio.io/use-waypoint: waypoint}}
+---
+apiVersion: extensions.istio.io/v1alpha1
+kind: TrafficExtension
+metadata: {name: for-web, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: web}], wasm: {url: oci://registry.example/web:v1}}
+"
+    );
+    let ended = on(&text, &["explain", "-f", "plugins.yaml", "--namespace", "shop"]);
+    let section = ended.stdout.split("\n\n").find(|section| section.starts_with("connections"));
+    expect![[r"
+        connections pass before the first request
+          shop/last  file:///opt/last.wasm
+             no phase; type NETWORK, which is in front of the HTTP filters
+             plugins.yaml:11:1"]]
+    .assert_eq(section.unwrap());
+    let ended = on(&text, &["explain", "-f", "plugins.yaml", "--workload", "waypoint"]);
+    let sections: Vec<&str> = ended.stdout.split("\n\n").take(2).collect();
+    expect![[r"
+        workload namespace shop, labels gateway.networking.k8s.io/gateway-name=waypoint, waypoint, before shop/web
+
+        requests pass, in this order
+          1. shop/for-web~trafficextension  oci://registry.example/web:v1
+             no phase: after the plugins of all phases; no priority, which is behind every number
+             plugins.yaml:38:1
+          2. stats
+             makes Istio's metrics: behind the plugins of all phases and of none
+          3. router
+             sends requests upstream: always last"]].assert_eq(&sections.join("\n\n"));
 }
 
 #[test]
