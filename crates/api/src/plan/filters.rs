@@ -111,4 +111,46 @@ impl PlannedAuthorization {
     pub fn is_enforcing(&self) -> bool {
         self.action != PolicyAction::Audit && self.policies.iter().any(|policy| !policy.is_dry_run)
     }
+
+    /// What a rule is called in response details and in metadata.
+    ///
+    /// Source: Istio, names of RBAC policies.
+    pub fn rule_id(&self, policy: &PlannedPolicy, rule: usize) -> String {
+        let NamespacedName { namespace, name } = &policy.resource;
+        let id = format!("ns[{namespace}]-policy[{name}]-rule[{rule}]");
+        match &self.provider {
+            Some(provider) => format!("istio-ext-authz-{provider}-{id}"),
+            None => id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authorization(action: PolicyAction, is_dry_run: bool) -> PlannedAuthorization {
+        let position = Position { file: "a.yaml".into(), line: 1, column: 1 };
+        let resource = NamespacedName::new("ns", "a");
+        let policy = PlannedPolicy { resource, position, is_dry_run, rules: Vec::new() };
+        PlannedAuthorization { action, provider: None, policies: vec![policy] }
+    }
+
+    #[test]
+    fn rules_are_called_as_in_istio() {
+        let mut authorization = authorization(PolicyAction::Deny, false);
+        let policy = authorization.policies[0].clone();
+        assert_eq!(authorization.rule_id(&policy, 2), "ns[ns]-policy[a]-rule[2]");
+        authorization.provider = Some("ext".into());
+        let id = authorization.rule_id(&policy, 0);
+        assert_eq!(id, "istio-ext-authz-ext-ns[ns]-policy[a]-rule[0]");
+    }
+
+    #[test]
+    fn what_only_counts_or_marks_refuses_nothing() {
+        assert!(authorization(PolicyAction::Allow, false).is_enforcing());
+        assert!(authorization(PolicyAction::Custom, false).is_enforcing());
+        assert!(!authorization(PolicyAction::Audit, false).is_enforcing());
+        assert!(!authorization(PolicyAction::Deny, true).is_enforcing());
+    }
 }

@@ -2,13 +2,24 @@
 
 use std::fmt::Write as _;
 
-use wasmplug_api::{ModuleUrl, ParsedFile, Severity, parse_file, plugin_config_json};
+use wasmplug_api::{ModuleUrl, ParsedFile, Severity, WorkloadRole, parse_file, plugin_config_json};
 
 use crate::random::Random;
 
 const VALID: &str = include_str!("../golden/spelling/input.yaml");
 const INVALID: &str = include_str!("../golden/validation_of_types/input.yaml");
 const VALUES: &str = include_str!("../golden/yaml_values/input.yaml");
+
+/// Manifests of the other kinds, which are larger.
+const POLICIES: [&str; 7] = [
+    include_str!("../golden/traffic_extension/input.yaml"),
+    include_str!("../golden/request_authentication/input.yaml"),
+    include_str!("../golden/authorization_policy_rules/input.yaml"),
+    include_str!("../golden/peer_authentication/input.yaml"),
+    include_str!("../golden/telemetry/input.yaml"),
+    include_str!("../golden/workload_objects/input.yaml"),
+    include_str!("../golden/silent_sources/input.yaml"),
+];
 
 fn has_error(parsed: &ParsedFile, part: &str) -> bool {
     parsed.diagnostics.iter().any(|d| d.severity == Severity::Error && d.message.contains(part))
@@ -31,9 +42,10 @@ fn mutated_manifests_are_read_without_panic() {
         '\u{0}', '\u{7f}', '\u{85}', '\u{feff}', '\u{2028}', 'é', '😀',
     ];
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for text in [VALID, INVALID, VALUES] {
+    let rounds = [VALID, INVALID, VALUES].map(|text| (text, 500));
+    for (text, rounds) in rounds.into_iter().chain(POLICIES.map(|text| (text, 60))) {
         let characters: Vec<char> = text.chars().collect();
-        for _ in 0..500 {
+        for _ in 0..rounds {
             let mut mutated = characters.clone();
             for _ in 0..=random.below(6) {
                 let at = random.below(mutated.len());
@@ -45,7 +57,10 @@ fn mutated_manifests_are_read_without_panic() {
                 }
             }
             let mutated: String = mutated.into_iter().collect();
-            parse_file("a.yaml", &mutated);
+            let resources = parse_file("a.yaml", &mutated).resources;
+            wasmplug_api::review(&resources, "istio-system");
+            let workload = wasmplug_api::Workload::new("ns", WorkloadRole::SidecarInbound);
+            wasmplug_api::plan(&resources, &workload);
         }
     }
 }
@@ -186,7 +201,7 @@ fn every_document_of_a_thousand_broken_ones_is_reported() {
 
 #[test]
 fn reasons_stay_short_however_many_services_a_waypoint_has() {
-    use wasmplug_api::{NamespacedName, ServedService, Workload, WorkloadRole, plan};
+    use wasmplug_api::{NamespacedName, ServedService, Workload, plan};
     let mut workload = Workload::new("ns", WorkloadRole::Waypoint);
     for number in 0..2000 {
         let name = NamespacedName::new(format!("ns-{number}"), "served");
