@@ -5,6 +5,13 @@ use wasmplug_api::{
     Position, Resource,
 };
 
+/// What the data plane runs besides plugins; everything here depends on these alone.
+const RUNS_JWT_AUTHN: bool = false;
+const RUNS_RBAC: bool = false;
+const RUNS_EXT_AUTHZ: bool = false;
+const RUNS_STATS: bool = false;
+const RUNS_MUTUAL_TLS: bool = false;
+
 /// A policy that would have to refuse something.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,10 +44,21 @@ pub(crate) fn require_enforced(plan: &Plan) -> Result<(), UnenforcedPolicies> {
     }
 }
 
+/// Whether the data plane runs a filter of the plan.
+pub(crate) fn is_run(filter: &PlannedFilter) -> bool {
+    match filter {
+        PlannedFilter::Wasm(_) | PlannedFilter::Router => true,
+        PlannedFilter::JwtAuthn(_) => RUNS_JWT_AUTHN,
+        PlannedFilter::Rbac(_) => RUNS_RBAC,
+        PlannedFilter::ExtAuthz(_) => RUNS_EXT_AUTHZ,
+        PlannedFilter::Stats(_) => RUNS_STATS,
+    }
+}
+
 /// The policies of a plan that would have to refuse something, and cannot.
 pub(crate) fn unenforced(plan: &Plan) -> Vec<Unenforced> {
     let mut found = Vec::new();
-    for filter in &plan.filters {
+    for filter in plan.filters.iter().filter(|filter| !is_run(filter)) {
         match filter {
             PlannedFilter::JwtAuthn(authentication) => {
                 for rule in &authentication.rules {
@@ -70,6 +88,7 @@ pub(crate) fn unenforced(plan: &Plan) -> Vec<Unenforced> {
     }
     if let Some(tls) = &plan.mutual_tls
         && tls.mode == MutualTlsMode::Strict
+        && !RUNS_MUTUAL_TLS
     {
         found.extend(tls.resource.iter().map(|resource| Unenforced {
             kind: "PeerAuthentication",
@@ -94,13 +113,18 @@ fn policies(authorization: &PlannedAuthorization) -> impl Iterator<Item = Unenfo
 /// Whether `wasmplug run` does what a resource asks for, wherever it applies.
 pub(crate) fn is_enforced(resource: &Resource) -> bool {
     match resource {
-        Resource::RequestAuthentication(policy) => policy.spec.jwt_rules.is_empty(),
-        Resource::AuthorizationPolicy(policy) => {
-            policy.spec.action == PolicyAction::Audit || policy.is_dry_run()
+        Resource::RequestAuthentication(policy) => {
+            RUNS_JWT_AUTHN || policy.spec.jwt_rules.is_empty()
         }
+        Resource::AuthorizationPolicy(policy) => match policy.spec.action {
+            PolicyAction::Audit => true,
+            PolicyAction::Custom => RUNS_EXT_AUTHZ || policy.is_dry_run(),
+            PolicyAction::Deny | PolicyAction::Allow => RUNS_RBAC || policy.is_dry_run(),
+        },
         Resource::PeerAuthentication(policy) => {
             let ports = policy.spec.port_modes.iter().flat_map(|modes| modes.values());
-            !ports.chain([&policy.spec.mode]).any(|mode| *mode == MutualTlsMode::Strict)
+            let mut modes = ports.chain([&policy.spec.mode]);
+            RUNS_MUTUAL_TLS || !modes.any(|mode| *mode == MutualTlsMode::Strict)
         }
         _ => true,
     }

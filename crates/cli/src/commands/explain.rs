@@ -12,7 +12,7 @@ use self::failures::{FAILURES, is_open, matrix};
 use super::check::fail_on_errors;
 use crate::args::{ExplainArguments, Format};
 use crate::diagnostics::{Paint, print_finding};
-use crate::enforcement::{Unenforced, unenforced};
+use crate::enforcement::{Unenforced, is_run, unenforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::reconcile::phase;
@@ -79,7 +79,11 @@ fn print(plan: &Plan, workload: &Workload, paint: Paint) {
             PlannedFilter::Wasm(plugin) => {
                 output::data(format!("  {number}. {name}  {}", plugin.url));
             }
-            _ => output::data(format!("  {number}. {name}")),
+            _ if is_run(filter) => output::data(format!("  {number}. {name}")),
+            _ => {
+                let note = "(planned; this version does not run it)";
+                output::data(format!("  {number}. {name}  {note}"));
+            }
         }
         output::data(format!("     {}", reasons::reason(plan, index, workload)));
         for (part, position) in reasons::parts(filter) {

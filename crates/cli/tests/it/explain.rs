@@ -56,7 +56,7 @@ fn the_chain_is_explained_filter_by_filter() {
           3. shop/last  file:///opt/last.wasm
              no phase: after the plugins of all phases; no priority, which is behind every number
              plugins.yaml:11:1
-          4. stats
+          4. stats  (planned; this version does not run it)
              makes Istio's metrics: behind the plugins of all phases and of none
           5. router
              sends requests upstream: always last
@@ -168,20 +168,20 @@ fn built_in_filters_are_explained_at_their_places() {
         workload namespace shop, labels none, sidecar-inbound
 
         requests pass, in this order
-          1. jwt_authn
+          1. jwt_authn  (planned; this version does not run it)
              verifies tokens: behind phase AUTHN, before phase AUTHZ
              shop/jwt issuer `one`  plugins.yaml:1:1
              shop/jwt issuer `two`  plugins.yaml:1:1
           2. shop/between  oci://registry.example/between:v1
              phase AUTHZ: after JWT authentication, before authorization; no priority, which is behind every number
              plugins.yaml:29:1
-          3. rbac DENY
+          3. rbac DENY  (planned; this version does not run it)
              refuses what DENY policies match, before ALLOW: behind phase AUTHZ, before phase STATS
              istio-system/no-admin 1 rule  plugins.yaml:9:1
-          4. rbac ALLOW
+          4. rbac ALLOW  (planned; this version does not run it)
              counts what it would do, without effect: behind phase AUTHZ, before phase STATS
              shop/tried-out 2 rules, only tried out  plugins.yaml:14:1
-          5. stats
+          5. stats  (planned; this version does not run it)
              makes Istio's metrics: behind the plugins of all phases and of none
              shop/metrics
           6. router
@@ -225,7 +225,7 @@ fn an_outbound_chain_says_why_it_has_no_policies() {
           1. shop/between  oci://registry.example/between:v1
              phase AUTHZ: after JWT authentication, before authorization; no priority, which is behind every number
              plugins.yaml:29:1
-          2. stats
+          2. stats  (planned; this version does not run it)
              makes Istio's metrics: behind the plugins of all phases and of none
              shop/metrics
           3. router
@@ -295,7 +295,7 @@ spec: {targetRefs: [{kind: Service, name: web}], wasm: {url: oci://registry.exam
           1. shop/for-web~trafficextension  oci://registry.example/web:v1
              no phase: after the plugins of all phases; no priority, which is behind every number
              plugins.yaml:38:1
-          2. stats
+          2. stats  (planned; this version does not run it)
              makes Istio's metrics: behind the plugins of all phases and of none
           3. router
              sends requests upstream: always last"]].assert_eq(&sections.join("\n\n"));
