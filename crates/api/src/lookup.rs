@@ -23,6 +23,8 @@ const MANAGED_WAYPOINT: &str = "istio.io-mesh-controller";
 const USE_WAYPOINT_LABEL: &str = "istio.io/use-waypoint";
 /// Label that names the waypoint's namespace if it is another one.
 const USE_WAYPOINT_NAMESPACE_LABEL: &str = "istio.io/use-waypoint-namespace";
+/// Kinds of objects that stand for a workload.
+const KINDS: [&str; 4] = ["Deployment", "Pod", "WorkloadEntry", "Gateway"];
 /// How many names an error lists.
 const MAX_LISTED: usize = 10;
 
@@ -79,23 +81,19 @@ pub enum LookupError {
     },
 }
 
-/// Finds a workload by `NAME` or `NAMESPACE/NAME`.
+/// Finds a workload by `NAME`, `NAMESPACE/NAME`, `KIND/NAME` or `NAMESPACE/KIND/NAME`; the case of
+/// a kind does not matter.
 ///
 /// # Errors
 /// None or several have the name, or what is mounted into it cannot be read.
 pub fn find_workload(resources: &[Resource], name: &str) -> Result<FoundWorkload, LookupError> {
-    let (namespace, short) = match name.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, name),
-    };
-    let is_meant = |candidate: &&Candidate<'_>| {
-        candidate.meta.name == short && namespace.is_none_or(|of| candidate.meta.namespace == of)
-    };
+    let wanted = Wanted::parse(name);
     let candidates: Vec<Candidate<'_>> = resources.iter().filter_map(Candidate::of).collect();
-    let mut found: Vec<&Candidate<'_>> = candidates.iter().filter(is_meant).collect();
+    let mut found: Vec<&Candidate<'_>> =
+        candidates.iter().filter(|candidate| wanted.is(candidate)).collect();
     found.sort_by_key(|candidate| (&candidate.meta.namespace, candidate.kind));
     match found.as_slice() {
-        [] => Err(not_found(name, &candidates)),
+        [] => Err(not_found(name, wanted.name, &candidates)),
         [candidate] => candidate.describe(resources),
         several => Err(LookupError::Ambiguous {
             name: name.to_owned(),
@@ -104,12 +102,19 @@ pub fn find_workload(resources: &[Resource], name: &str) -> Result<FoundWorkload
     }
 }
 
-fn not_found(name: &str, candidates: &[Candidate<'_>]) -> LookupError {
+/// A name as typed, taken apart.
+struct Wanted<'a> {
+    namespace: Option<&'a str>,
+    kind: Option<&'a str>,
+    name: &'a str,
+}
+
+fn not_found(name: &str, short: &str, candidates: &[Candidate<'_>]) -> LookupError {
     let mut known: Vec<String> = candidates.iter().map(Candidate::display).collect();
     known.sort();
     known.truncate(MAX_LISTED);
     let names: Vec<&str> = candidates.iter().map(|of| of.meta.name.as_str()).collect();
-    let suggestion = nearest(name, &names).map(str::to_owned);
+    let suggestion = nearest(short, &names).filter(|of| *of != short).map(str::to_owned);
     LookupError::NotFound { name: name.to_owned(), suggestion, known }
 }
 
@@ -122,6 +127,34 @@ struct Candidate<'a> {
     service_account: Option<&'a str>,
     ports: Vec<u16>,
     is_waypoint: bool,
+}
+
+// === impl Wanted ===
+
+impl<'a> Wanted<'a> {
+    fn parse(text: &'a str) -> Self {
+        let is_kind = |text: &str| KINDS.iter().any(|kind| kind.eq_ignore_ascii_case(text));
+        let (before, name) = match text.rsplit_once('/') {
+            Some((before, name)) => (Some(before), name),
+            None => (None, text),
+        };
+        let (namespace, kind) = match before {
+            Some(before) if is_kind(before) => (None, Some(before)),
+            Some(before) => match before.split_once('/') {
+                Some((namespace, kind)) => (Some(namespace), Some(kind)),
+                None => (Some(before), None),
+            },
+            None => (None, None),
+        };
+        Self { namespace, kind, name }
+    }
+
+    fn is(&self, candidate: &Candidate<'_>) -> bool {
+        let Candidate { kind, meta, .. } = candidate;
+        self.name == meta.name
+            && self.namespace.is_none_or(|namespace| namespace == meta.namespace)
+            && self.kind.is_none_or(|of| of.eq_ignore_ascii_case(kind))
+    }
 }
 
 // === impl Candidate ===
@@ -282,7 +315,9 @@ impl LookupError {
                     .to_owned(),
             ),
             Self::NotFound { known, .. } => Some(format!("there are {}", known.join(", "))),
-            Self::Ambiguous { .. } => Some("write `NAMESPACE/NAME`".to_owned()),
+            Self::Ambiguous { .. } => {
+                Some("write `NAMESPACE/NAME`, or `NAMESPACE/KIND/NAME`".to_owned())
+            }
             Self::Mounts { source, .. } => source.hint(),
         }
     }

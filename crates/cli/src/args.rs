@@ -201,8 +201,9 @@ pub(crate) enum Format {
 /// The workload that a chain is planned for.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WorkloadArguments {
-    /// Deployment, Pod, WorkloadEntry or Gateway in the files, as NAME or NAMESPACE/NAME. Gives
-    /// namespace, labels, service account, port, role and mounted modules.
+    /// Deployment, Pod, WorkloadEntry or Gateway in the files, as NAME, NAMESPACE/NAME, KIND/NAME or
+    /// NAMESPACE/KIND/NAME. Gives namespace, labels, service account, port, role and mounted
+    /// modules.
     #[arg(long, value_name = "NAME", conflicts_with = "namespace")]
     pub(crate) workload: Option<String>,
     /// Namespace of the workload that this proxy stands for [default: default].

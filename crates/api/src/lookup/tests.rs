@@ -120,6 +120,42 @@ fn a_waypoint_stands_before_the_services_that_name_it() {
 }
 
 #[test]
+fn namespace_and_kind_tell_workloads_of_one_name_apart() {
+    let mesh = "apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: gateway}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: a, namespace: gateway}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: ns}
+";
+    let resources = parse_file("a.yaml", mesh).resources;
+    let rows = [
+        ("a", None),
+        ("gateway/a", Some("Gateway gateway/a")),
+        ("Pod/a", None),
+        ("pod/a", None),
+        ("ns/a", Some("Pod ns/a")),
+        ("gateway/pod/a", Some("Pod gateway/a")),
+        ("gateway/Gateway/a", Some("Gateway gateway/a")),
+        ("ns/Gateway/a", None),
+        ("ns/pod/b", None),
+        ("", None),
+        ("/", None),
+        ("a/b/c/d", None),
+    ];
+    for (name, expected) in rows {
+        let found = find_workload(&resources, name).ok();
+        let found = found.map(|found| format!("{} {}", found.kind, found.name));
+        assert_eq!(found.as_deref(), expected, "{name:?}");
+    }
+}
+
+#[test]
 fn several_ports_are_as_good_as_none() {
     let found = find("bookinfo/details").unwrap();
     assert_eq!(found.ports, [1, 2]);
