@@ -66,6 +66,7 @@ pub mod selector;
 pub mod telemetry;
 pub mod traffic_extension;
 pub mod validation;
+pub mod virtual_service;
 pub mod wasm_plugin;
 pub mod workload_objects;
 
@@ -82,7 +83,7 @@ pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
 pub use plan::{
     LeftOut, Mesh, Plan, PlannedAuthentication, PlannedAuthorization, PlannedFilter,
     PlannedJwtRule, PlannedMetric, PlannedMetrics, PlannedMutualTls, PlannedPlugin, PlannedPolicy,
-    ServedService, Workload, WorkloadRole, plan,
+    PlannedRoute, PlannedRoutes, ServedService, Workload, WorkloadRole, plan,
 };
 pub use plugin_config::plugin_config_json;
 pub use request_authentication::RequestAuthentication;
@@ -91,6 +92,7 @@ pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, Workloa
 pub use telemetry::Telemetry;
 pub use traffic_extension::TrafficExtension;
 pub use validation::{Violation, validate_wasm_plugin};
+pub use virtual_service::VirtualService;
 pub use wasm_plugin::{
     EnvValueSource, EnvVar, FailStrategy, PluginPhase, PluginType, PullPolicy, VmConfig,
     WasmPlugin, WasmPluginSpec,

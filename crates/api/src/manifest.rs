@@ -21,6 +21,7 @@ mod telemetry;
 mod tests;
 mod traffic_extension;
 mod values;
+mod virtual_service;
 mod wasm_plugin;
 mod workload_objects;
 mod yaml;

@@ -8,6 +8,7 @@ mod metrics;
 mod mutual_tls;
 mod ordering;
 mod reach;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod workload;
@@ -19,7 +20,7 @@ use serde::{Serialize, Serializer};
 
 pub use self::filters::{
     PlannedAuthentication, PlannedAuthorization, PlannedJwtRule, PlannedMetric, PlannedMetrics,
-    PlannedMutualTls, PlannedPolicy,
+    PlannedMutualTls, PlannedPolicy, PlannedRoute, PlannedRoutes,
 };
 pub use self::mesh::Mesh;
 pub use self::workload::{
@@ -32,6 +33,7 @@ use crate::manifest::Resource;
 use crate::meta::{CreationTime, NamespacedName, ObjectMeta, Position};
 use crate::module_url::ModuleUrl;
 use crate::plugin_config::plugin_config_json;
+use crate::virtual_service::{CorsPolicy, HttpFault};
 use crate::wasm_plugin::{EnvVar, FailStrategy, PluginPhase, PullPolicy, REDACTED, WasmPluginSpec};
 
 /// The ordered filter chain of one workload and what is not in it.
@@ -64,6 +66,10 @@ pub enum PlannedFilter {
     JwtAuthn(PlannedAuthentication),
     /// Marks, refuses or lets pass by `AUDIT`, `DENY` or `ALLOW` policies.
     Rbac(PlannedAuthorization),
+    /// Delays or aborts requests of routes that ask for it.
+    Fault(PlannedRoutes<HttpFault>),
+    /// Answers browsers on behalf of routes that ask for it.
+    Cors(PlannedRoutes<CorsPolicy>),
     /// Makes Istio's metrics.
     Stats(PlannedMetrics),
     /// Sends the request upstream.

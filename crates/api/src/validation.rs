@@ -13,6 +13,7 @@ mod silent;
 mod telemetry;
 pub(crate) mod traffic_extension;
 mod values;
+mod virtual_service;
 pub(crate) mod wasm_plugin;
 
 pub(crate) use self::authorization_policy::authorization_policy;
@@ -21,6 +22,7 @@ pub(crate) use self::peer_authentication::peer_authentication;
 pub(crate) use self::request_authentication::request_authentication;
 pub(crate) use self::telemetry::telemetry;
 pub(crate) use self::traffic_extension::traffic_extension;
+pub(crate) use self::virtual_service::virtual_service;
 pub use self::wasm_plugin::validate_wasm_plugin;
 pub(crate) use self::wasm_plugin::wasm_plugin;
 use crate::diagnostic::Severity;

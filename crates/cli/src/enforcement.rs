@@ -10,6 +10,8 @@ const RUNS_JWT_AUTHN: bool = false;
 const RUNS_RBAC: bool = false;
 const RUNS_EXT_AUTHZ: bool = false;
 const RUNS_STATS: bool = false;
+const RUNS_FAULT: bool = false;
+const RUNS_CORS: bool = false;
 const RUNS_MUTUAL_TLS: bool = false;
 
 /// A policy that would have to refuse something.
@@ -52,6 +54,8 @@ pub(crate) fn is_run(filter: &PlannedFilter) -> bool {
         PlannedFilter::Rbac(_) => RUNS_RBAC,
         PlannedFilter::ExtAuthz(_) => RUNS_EXT_AUTHZ,
         PlannedFilter::Stats(_) => RUNS_STATS,
+        PlannedFilter::Fault(_) => RUNS_FAULT,
+        PlannedFilter::Cors(_) => RUNS_CORS,
     }
 }
 
@@ -82,6 +86,8 @@ pub(crate) fn unenforced(plan: &Plan) -> Vec<Unenforced> {
             PlannedFilter::ExtAuthz(_)
             | PlannedFilter::Rbac(_)
             | PlannedFilter::Wasm(_)
+            | PlannedFilter::Fault(_)
+            | PlannedFilter::Cors(_)
             | PlannedFilter::Stats(_)
             | PlannedFilter::Router => {}
         }

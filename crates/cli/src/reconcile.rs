@@ -193,6 +193,8 @@ impl Applied {
             PlannedFilter::ExtAuthz(_)
             | PlannedFilter::JwtAuthn(_)
             | PlannedFilter::Rbac(_)
+            | PlannedFilter::Fault(_)
+            | PlannedFilter::Cors(_)
             | PlannedFilter::Stats(_) => None,
         });
         let network = plan.network_plugins.iter().map(|plugin| {

@@ -16,6 +16,7 @@ use crate::selector::{PolicyTargetReference, WorkloadSelector, effective_target_
 use crate::telemetry::Telemetry;
 use crate::traffic_extension::TrafficExtension;
 use crate::validation::{self, Violations};
+use crate::virtual_service::VirtualService;
 use crate::wasm_plugin::WasmPlugin;
 use crate::workload_objects::{
     ConfigMap, Deployment, Gateway, GatewayClass, IstioGateway, Pod, Service, ServiceEntry,
@@ -239,6 +240,8 @@ kinds! {
     PeerAuthentication(PeerAuthentication),
     /// `telemetry.istio.io/v1`, `Telemetry`.
     Telemetry(Telemetry),
+    /// `networking.istio.io/v1`, `VirtualService`.
+    VirtualService(VirtualService),
     /// `v1`, `Pod`.
     Pod(Pod),
     /// `apps/v1`, `Deployment`.

@@ -2,6 +2,7 @@
 //! durations, bytes.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,31 @@ impl Fields<'_> {
     pub(super) fn port(&mut self, name: &'static str, findings: &mut Findings) -> Option<u16> {
         let number = self.get(name, findings)?.integer(1..=65535, findings)?;
         u16::try_from(number).ok()
+    }
+
+    /// A number in `range`, which may be absent.
+    pub(super) fn number(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<f64>,
+        findings: &mut Findings,
+    ) -> Option<f64> {
+        let field = self.get(name, findings)?;
+        let number = match field.node.value {
+            #[expect(clippy::cast_precision_loss, reason = "what is out of range stays so")]
+            Value::Int(number) => number as f64,
+            Value::Float(number) => number,
+            _ => {
+                field.mismatch("a number", findings);
+                return None;
+            }
+        };
+        let is_fine = range.contains(&number);
+        if !is_fine {
+            let message = format!("must be from {} to {}", range.start(), range.end());
+            field.error(message, None, findings);
+        }
+        is_fine.then_some(number)
     }
 
     /// A duration as Go writes it: `5s`, `1.5h`, `1m30s`.

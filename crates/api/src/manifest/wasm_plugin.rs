@@ -101,7 +101,7 @@ fn plugin_config(field: &Field<'_>, findings: &mut Findings) -> Option<Map<Strin
 }
 
 /// The value as a `google.protobuf.Value`: every number is a 64-bit float.
-fn json(field: &Field<'_>, findings: &mut Findings) -> Option<Json> {
+pub(super) fn json(field: &Field<'_>, findings: &mut Findings) -> Option<Json> {
     let child = |path, node, key_mark| Field { path, node, key_mark };
     let float = |number: f64, findings: &mut Findings| {
         let value = Number::from_f64(number).map(Json::Number);

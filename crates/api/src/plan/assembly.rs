@@ -1,16 +1,21 @@
 //! Puts what applies to a workload in its place.
 
 use super::attachment::check_traffic;
-use super::filters::{PlannedAuthentication, PlannedAuthorization, PlannedJwtRule, PlannedPolicy};
+use super::filters::{
+    PlannedAuthentication, PlannedAuthorization, PlannedJwtRule, PlannedPolicy, PlannedRoute,
+    PlannedRoutes,
+};
 use super::mesh::{Body, Policy};
 use super::ordering::{Rank, rank};
 use super::reach::{Reach, Scope};
+use super::routes::Routes;
 use super::{
     LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, metrics, mutual_tls,
     planned,
 };
 use crate::authorization_policy::{AuthorizationPolicy, PolicyAction};
 use crate::request_authentication::RequestAuthentication;
+use crate::virtual_service::{HttpRoute, VirtualService};
 use crate::wasm_plugin::{PluginPhase, PluginType, WasmPluginSpec};
 
 /// A plan in the making. Policies come in the order of their age.
@@ -24,6 +29,7 @@ pub(super) struct Assembly<'a> {
     /// Policies of which the oldest of the narrowest scope counts.
     peers: Vec<&'a Policy<'a>>,
     metrics: Vec<&'a Policy<'a>>,
+    routes: Vec<&'a Routes<'a>>,
     left_out: Vec<LeftOut>,
 }
 
@@ -40,14 +46,19 @@ impl<'a> Assembly<'a> {
             authorizations: Vec::new(),
             peers: Vec::new(),
             metrics: Vec::new(),
+            routes: Vec::new(),
             left_out: Vec::new(),
         }
     }
 
     /// Takes a policy in if it applies, or else notes why not.
     pub(super) fn take(&mut self, policy: &'a Policy<'a>) {
-        let scope = policy.attachment.check(self.reach);
-        if let Err(reason) = scope.and_then(|scope| self.place(policy, scope)) {
+        let outcome = match &policy.body {
+            // Routes are for clients of any namespace.
+            Body::Routes(routes) => routes.check(self.reach).map(|()| self.routes.push(routes)),
+            _ => policy.attachment.check(self.reach).and_then(|scope| self.place(policy, scope)),
+        };
+        if let Err(reason) = outcome {
             self.left_out.push(policy.left_out(reason));
         }
     }
@@ -93,6 +104,7 @@ impl<'a> Assembly<'a> {
                 self.metrics.push(policy);
                 Ok(())
             }
+            Body::Routes(_) => Ok(()),
         }
     }
 
@@ -134,6 +146,8 @@ impl<'a> Assembly<'a> {
 
         let mut filters = self.external_authorizations();
         let authentication = self.authentication();
+        let fault = self.planned_routes(|route| route.fault.clone());
+        let cors = self.planned_routes(|route| route.cors.clone());
         let [audit, deny, allow] = [PolicyAction::Audit, PolicyAction::Deny, PolicyAction::Allow]
             .map(|action| self.authorization(action));
         let mut plugins =
@@ -146,8 +160,15 @@ impl<'a> Assembly<'a> {
         filters.extend(authentication.map(PlannedFilter::JwtAuthn));
         phase(PluginPhase::Authz, &mut filters);
         filters.extend([audit, deny, allow].into_iter().flatten().map(PlannedFilter::Rbac));
+        let mut routed: Vec<PlannedFilter> = fault.map(PlannedFilter::Fault).into_iter().collect();
+        routed.extend(cors.map(PlannedFilter::Cors));
+        // A waypoint has them before plugins that come late, every other role behind them.
+        if self.workload.role == WorkloadRole::Waypoint {
+            filters.append(&mut routed);
+        }
         phase(PluginPhase::Stats, &mut filters);
         phase(PluginPhase::Unspecified, &mut filters);
+        filters.append(&mut routed);
         filters.extend(metrics.map(PlannedFilter::Stats));
         filters.push(PlannedFilter::Router);
 
@@ -172,6 +193,27 @@ impl<'a> Assembly<'a> {
                 .collect(),
         };
         providers.into_iter().map(of_provider).map(PlannedFilter::ExtAuthz).collect()
+    }
+
+    /// What the routes ask one filter for; `None` if none does.
+    fn planned_routes<T>(
+        &self,
+        policy: impl Fn(&HttpRoute) -> Option<T>,
+    ) -> Option<PlannedRoutes<T>> {
+        let mut planned = Vec::new();
+        for VirtualService { meta, spec, position } in self.routes.iter().map(|of| of.object) {
+            for route in &spec.http {
+                planned.extend(policy(route).map(|policy| PlannedRoute {
+                    resource: meta.namespaced_name(),
+                    position: position.clone(),
+                    hosts: spec.hosts.clone(),
+                    route: route.name.clone(),
+                    match_: route.match_.clone(),
+                    policy,
+                }));
+            }
+        }
+        (!planned.is_empty()).then_some(PlannedRoutes { routes: planned })
     }
 
     fn authorization(&self, action: PolicyAction) -> Option<PlannedAuthorization> {

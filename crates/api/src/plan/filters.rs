@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::authorization_policy::{PolicyAction, Rule};
 use crate::meta::{NamespacedName, Position};
@@ -91,6 +92,32 @@ pub struct PlannedMetric {
     pub is_disabled: bool,
     /// What becomes of its labels.
     pub tag_overrides: BTreeMap<String, TagOverride>,
+}
+
+/// What routes ask one filter for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedRoutes<T> {
+    /// The routes, by the age of their resources and then as they are written.
+    pub routes: Vec<PlannedRoute<T>>,
+}
+
+/// What one route asks a filter for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedRoute<T> {
+    /// The `VirtualService` that it is from.
+    pub resource: NamespacedName,
+    /// Where that was written.
+    pub position: Position,
+    /// Hosts that it is for.
+    pub hosts: Vec<String>,
+    /// Name of the route, empty if it has none.
+    pub route: String,
+    /// Alternatives of requests that it is for, as typed; none means all.
+    #[serde(rename = "match")]
+    pub match_: Vec<Value>,
+    /// What it asks for.
+    pub policy: T,
 }
 
 /// Whether connections to the workload must be mutual TLS; not a filter, but what connections find

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::assembly::Assembly;
 use super::attachment::Attachment;
 use super::reach::Reach;
-use super::{LeftOut, Plan, Workload};
+use super::routes::{self, Gateways, Routes};
+use super::{LeftOut, Plan, Workload, WorkloadRole};
 use crate::authorization_policy::AuthorizationPolicy;
 use crate::manifest::Resource;
 use crate::meta::{ObjectMeta, Position};
@@ -26,6 +27,8 @@ pub struct Mesh<'a> {
     policies: Vec<Policy<'a>>,
     duplicates: Vec<LeftOut>,
     namespaces: HashMap<&'a str, Candidates<'a>>,
+    /// Places of routes that ask for filters, which may be for any namespace.
+    routes: Vec<usize>,
 }
 
 /// A resource that says itself where it applies.
@@ -39,7 +42,7 @@ pub(super) struct Policy<'a> {
 }
 
 /// What a policy is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Body<'a> {
     Plugin(&'a WasmPluginSpec),
     Extension(&'a TrafficExtensionSpec),
@@ -47,6 +50,7 @@ pub(super) enum Body<'a> {
     Authorization(&'a AuthorizationPolicy),
     Peers(&'a PeerAuthentication),
     Metrics(&'a Telemetry),
+    Routes(Routes<'a>),
 }
 
 /// The policies of one namespace by what a workload needs to have for them, as places in the list.
@@ -65,7 +69,9 @@ struct Candidates<'a> {
 impl<'a> Mesh<'a> {
     /// Indexes the policies among the resources; their order does not matter.
     pub fn new(resources: &'a [Resource]) -> Self {
-        let mut sorted: Vec<Policy<'_>> = resources.iter().filter_map(Policy::of).collect();
+        let gateways = routes::gateways(resources);
+        let policy = |resource| Policy::of(resource, &gateways);
+        let mut sorted: Vec<Policy<'_>> = resources.iter().filter_map(policy).collect();
         sorted.sort_by_key(|policy| (policy.identity(), policy.position));
         let mut policies: Vec<Policy<'_>> = Vec::with_capacity(sorted.len());
         let mut duplicates = Vec::new();
@@ -83,7 +89,10 @@ impl<'a> Mesh<'a> {
             (meta.creation, &meta.name, &meta.namespace, policy.kind)
         });
         let namespaces = index(&policies);
-        Self { policies, duplicates, namespaces }
+        let is_route = |(_, policy): &(usize, &Policy<'_>)| matches!(policy.body, Body::Routes(_));
+        let routes = policies.iter().enumerate().filter(is_route).map(|(place, _)| place);
+        let routes = routes.collect();
+        Self { policies, duplicates, namespaces, routes }
     }
 
     /// Plans the chain of one workload and listener, with a reason for every other policy.
@@ -109,6 +118,9 @@ impl<'a> Mesh<'a> {
                 candidates.collect(&reach, &mut places);
             }
         }
+        if workload.role != WorkloadRole::SidecarInbound {
+            places.extend(&self.routes);
+        }
         places.sort_unstable();
         places.dedup();
         let mut assembly = Assembly::new(&reach);
@@ -129,6 +141,9 @@ fn index<'a>(policies: &[Policy<'a>]) -> HashMap<&'a str, Candidates<'a>> {
     }
     let mut namespaces: HashMap<&str, Candidates<'_>> = HashMap::new();
     for (place, policy) in policies.iter().enumerate() {
+        if matches!(policy.body, Body::Routes(_)) {
+            continue;
+        }
         let Attachment { namespace, target_refs, .. } = policy.attachment;
         let candidates = namespaces.entry(namespace).or_default();
         let count =
@@ -166,7 +181,7 @@ impl Candidates<'_> {
 // === impl Policy ===
 
 impl<'a> Policy<'a> {
-    fn of(resource: &'a Resource) -> Option<Self> {
+    fn of(resource: &'a Resource, gateways: &Gateways<'a>) -> Option<Self> {
         let body = match resource {
             Resource::WasmPlugin(object) => Body::Plugin(&object.spec),
             Resource::TrafficExtension(object) => Body::Extension(&object.spec),
@@ -174,9 +189,10 @@ impl<'a> Policy<'a> {
             Resource::AuthorizationPolicy(object) => Body::Authorization(object),
             Resource::PeerAuthentication(object) => Body::Peers(object),
             Resource::Telemetry(object) => Body::Metrics(object),
+            Resource::VirtualService(object) => Body::Routes(Routes::of(object, gateways)?),
             _ => return None,
         };
-        let (selector, target_refs) = resource.attachment()?;
+        let (selector, target_refs) = resource.attachment().unwrap_or_default();
         let (meta, position) = (resource.meta(), resource.position());
         let attachment = Attachment { namespace: &meta.namespace, selector, target_refs };
         Some(Self { kind: resource.kind(), meta, position, attachment, body })

@@ -12,11 +12,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use wasmplug_api::plan::DEFAULT_ROOT_NAMESPACE;
 use wasmplug_api::{
     Diagnostic, LeftOut, Mesh, NamespacedName, ParsedFile, Plan, PlannedAuthorization,
-    PlannedFilter, PlannedMutualTls, PlannedPlugin, PlannedPolicy, ServedService, Severity,
-    Workload, WorkloadRole, duplicates, parse_file, plan, review,
+    PlannedFilter, PlannedMutualTls, PlannedPlugin, PlannedPolicy, PlannedRoute, ServedService,
+    Severity, Workload, WorkloadRole, duplicates, parse_file, plan, review,
 };
 
 macro_rules! golden {
@@ -52,6 +53,7 @@ golden!(
     phases_and_priorities,
     request_authentication,
     reviewed_together,
+    routes_that_ask_for_filters,
     selectors_on_gateways,
     silent_sources,
     spelling,
@@ -65,6 +67,7 @@ golden!(
     validation_of_source,
     validation_of_types,
     validation_of_vm_and_traffic,
+    virtual_service,
     waypoints,
     workload_objects,
     yaml_values,
@@ -194,6 +197,8 @@ fn describe_filter(filter: &PlannedFilter, text: &mut String) {
             let rules: Vec<_> = authentication.rules.iter().map(rule).collect();
             writeln!(text, "jwt_authn: {}", rules.join(", "))
         }
+        PlannedFilter::Fault(faults) => describe_routes("fault", &faults.routes, text),
+        PlannedFilter::Cors(policies) => describe_routes("cors", &policies.routes, text),
         PlannedFilter::Stats(metrics) => {
             let _ = write!(text, "stats");
             for resource in &metrics.resources {
@@ -206,6 +211,18 @@ fn describe_filter(filter: &PlannedFilter, text: &mut String) {
             writeln!(text)
         }
     };
+}
+
+fn describe_routes<T: Serialize>(
+    name: &str,
+    routes: &[PlannedRoute<T>],
+    text: &mut String,
+) -> std::fmt::Result {
+    writeln!(text, "{name}")?;
+    for route in routes {
+        writeln!(text, "       {}", serde_json::to_string(route).unwrap())?;
+    }
+    Ok(())
 }
 
 fn describe_policies(authorization: &PlannedAuthorization) -> String {

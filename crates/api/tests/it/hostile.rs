@@ -11,7 +11,8 @@ const INVALID: &str = include_str!("../golden/validation_of_types/input.yaml");
 const VALUES: &str = include_str!("../golden/yaml_values/input.yaml");
 
 /// Manifests of the other kinds, which are larger.
-const POLICIES: [&str; 7] = [
+const POLICIES: [&str; 8] = [
+    include_str!("../golden/virtual_service/input.yaml"),
     include_str!("../golden/traffic_extension/input.yaml"),
     include_str!("../golden/request_authentication/input.yaml"),
     include_str!("../golden/authorization_policy_rules/input.yaml"),

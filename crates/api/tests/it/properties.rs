@@ -33,7 +33,7 @@ fn mesh(random: &mut Random) -> Vec<Resource> {
         let phase = ["AUTHN", "AUTHZ", "STATS", "UNSPECIFIED_PHASE"][random.below(4)];
         let priority = ["", "priority: 1, ", "priority: -1, "][random.below(3)];
         let order = format!("phase: {phase}, {priority}");
-        let (group, kind, spec) = match random.below(7) {
+        let (group, kind, spec) = match random.below(8) {
             0 | 1 => ("extensions.istio.io/v1alpha1", "WasmPlugin", format!("{order}url: a")),
             2 => {
                 let body = ["wasm: {url: a}", "lua: {inlineCode: a}", "wasm: {url: a, type: 2}"];
@@ -50,11 +50,17 @@ fn mesh(random: &mut Random) -> Vec<Resource> {
                 let spec = format!("rules: [{{}}], action: {}", action[random.below(4)]);
                 ("security.istio.io/v1", "AuthorizationPolicy", spec)
             }
+            7 => {
+                let gateways = ["", "gateways: [mesh, g], ", "exportTo: [.], "][random.below(3)];
+                let asks = ["corsPolicy: {}", "fault: {abort: {httpStatus: 500}}"];
+                let spec = format!("hosts: [s], {gateways}http: [{{{}}}]", asks[random.below(2)]);
+                ("networking.istio.io/v1", "VirtualService", spec)
+            }
             5 => ("telemetry.istio.io/v1", "Telemetry", "metrics: [{}]".to_owned()),
             _ => ("security.istio.io/v1", "PeerAuthentication", "mtls: {mode: STRICT}".to_owned()),
         };
         let attachment = match (kind, attachment.contains("targetRefs")) {
-            ("PeerAuthentication", true) => "",
+            ("PeerAuthentication", true) | ("VirtualService", _) => "",
             _ => &attachment,
         };
         let _ = write!(
@@ -133,7 +139,7 @@ fn looking_at_candidates_only_finds_the_same_chain() {
 
 #[test]
 fn no_resource_is_forgotten() {
-    use wasmplug_api::PlannedFilter::{ExtAuthz, JwtAuthn, Rbac, Router, Stats, Wasm};
+    use wasmplug_api::PlannedFilter::{Cors, ExtAuthz, Fault, JwtAuthn, Rbac, Router, Stats, Wasm};
     let mut random = Random(0x5eed);
     for round in 0..4 {
         let resources = mesh(&mut random);
@@ -149,6 +155,9 @@ fn no_resource_is_forgotten() {
                     Rbac(authorization) | ExtAuthz(authorization) => authorization.policies.len(),
                     // Each policy of the mesh has one rule.
                     JwtAuthn(authentication) => authentication.rules.len(),
+                    // And each of them asks for one thing.
+                    Fault(faults) => faults.routes.len(),
+                    Cors(policies) => policies.routes.len(),
                     Stats(metrics) => metrics.resources.len(),
                     Router => 0,
                 };

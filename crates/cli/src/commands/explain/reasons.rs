@@ -1,8 +1,8 @@
 //! Why a filter stands where it does.
 
 use wasmplug_api::{
-    Plan, PlannedAuthorization, PlannedFilter, PlannedPlugin, PluginPhase, PolicyAction, Position,
-    Workload,
+    Plan, PlannedAuthorization, PlannedFilter, PlannedPlugin, PlannedRoute, PluginPhase,
+    PolicyAction, Position, Workload,
 };
 
 use crate::reconcile::phase;
@@ -16,6 +16,8 @@ pub(super) fn name(filter: &PlannedFilter) -> String {
         }
         PlannedFilter::JwtAuthn(_) => "jwt_authn".to_owned(),
         PlannedFilter::Rbac(authorization) => format!("rbac {}", authorization.action.as_str()),
+        PlannedFilter::Fault(_) => "fault".to_owned(),
+        PlannedFilter::Cors(_) => "cors".to_owned(),
         PlannedFilter::Stats(_) => "stats".to_owned(),
         PlannedFilter::Router => "router".to_owned(),
     }
@@ -50,6 +52,13 @@ pub(super) fn reason(plan: &Plan, place: usize, workload: &Workload) -> String {
             };
             format!("{what}: behind phase AUTHZ, before phase STATS")
         }
+        Some(PlannedFilter::Fault(_)) => {
+            "delays or aborts requests, because a route asks for it: before cors and stats"
+                .to_owned()
+        }
+        Some(PlannedFilter::Cors(_)) => {
+            "answers browsers, because a route asks for it: behind fault, before stats".to_owned()
+        }
         Some(PlannedFilter::Stats(_)) => {
             "makes Istio's metrics: behind the plugins of all phases and of none".to_owned()
         }
@@ -72,6 +81,8 @@ pub(super) fn parts(filter: &PlannedFilter) -> Vec<(String, Option<&Position>)> 
         PlannedFilter::ExtAuthz(authorization) | PlannedFilter::Rbac(authorization) => {
             policies(authorization)
         }
+        PlannedFilter::Fault(faults) => routes(&faults.routes),
+        PlannedFilter::Cors(policies) => routes(&policies.routes),
         PlannedFilter::Stats(metrics) => {
             metrics.resources.iter().map(|resource| (resource.to_string(), None)).collect()
         }
@@ -92,6 +103,14 @@ fn policies(authorization: &PlannedAuthorization) -> Vec<(String, Option<&Positi
             (format!("{} {rules}{dry_run}", policy.resource), Some(&policy.position))
         })
         .collect()
+}
+
+fn routes<T>(routes: &[PlannedRoute<T>]) -> Vec<(String, Option<&Position>)> {
+    let describe = |route: &PlannedRoute<T>| match route.route.as_str() {
+        "" => format!("{} for {}", route.resource, route.hosts.join(", ")),
+        name => format!("{} route `{name}` for {}", route.resource, route.hosts.join(", ")),
+    };
+    routes.iter().map(|route| (describe(route), Some(&route.position))).collect()
 }
 
 /// Why a plugin stands behind the one before it.
