@@ -51,37 +51,53 @@ fn violations(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>
         check(number("minimum").is_none_or(|least| value >= least), "minimum");
         check(number("maximum").is_none_or(|most| value <= most), "maximum");
     }
-    if let Value::Array(items) = value {
-        let length = i64::try_from(items.len()).unwrap();
-        check(number("maxItems").is_none_or(|most| length <= most), "maxItems");
-        let keys = schema.get("x-kubernetes-list-map-keys").and_then(|keys| keys[0].as_str());
-        let mut seen: Vec<&Value> = Vec::new();
-        for item in items {
-            let key = keys.and_then(|key| item.get(key));
-            check(key.is_none_or(|key| !seen.contains(&key)), "duplicate");
-            seen.extend(key);
+    match value {
+        Value::Array(items) => items_violations(schema, items, path, found),
+        Value::Object(map) => fields_violations(schema, map, path, found),
+        _ => {}
+    }
+}
+
+fn items_violations(schema: &Value, items: &[Value], path: &str, found: &mut Vec<String>) {
+    if schema.get("maxItems").and_then(Value::as_u64).is_some_and(|most| items.len() as u64 > most)
+    {
+        found.push(format!("{path}: maxItems"));
+    }
+    let keys = schema.get("x-kubernetes-list-map-keys").and_then(|keys| keys[0].as_str());
+    let mut seen: Vec<&Value> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let key = keys.and_then(|key| item.get(key));
+        if key.is_some_and(|key| seen.contains(&key)) {
+            found.push(format!("{path}: duplicate"));
         }
-        for (index, item) in items.iter().enumerate() {
-            violations(&schema["items"], item, &format!("{path}[{index}]"), found);
+        seen.extend(key);
+        violations(&schema["items"], item, &format!("{path}[{index}]"), found);
+    }
+}
+
+fn fields_violations(
+    schema: &Value,
+    map: &Map<String, Value>,
+    path: &str,
+    found: &mut Vec<String>,
+) {
+    for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+        if !map.contains_key(name.as_str().unwrap()) {
+            found.push(format!("{path}: required"));
         }
-    } else if let Value::Object(map) = value {
-        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
-            check(map.contains_key(name.as_str().unwrap()), "required");
-        }
-        for (key, value) in map {
-            let path = format!("{path}.{key}");
-            let any = schema.get("additionalProperties");
-            // Metadata is open: Kubernetes has more of it than an author writes.
-            let is_open = schema.get("x-kubernetes-preserve-unknown-fields").is_some()
-                || path.starts_with(".metadata.");
-            match (schema["properties"].get(key), any) {
-                (Some(schema), _) | (None, Some(schema @ Value::Object(_))) => {
-                    violations(schema, value, &path, found);
-                }
-                // For an editor, an object is closed only if it says so.
-                (None, _) if is_open || schema.get("properties").is_none() => {}
-                (None, _) => found.push(format!("{path}: unknown")),
+    }
+    for (key, value) in map {
+        let path = format!("{path}.{key}");
+        let any = schema.get("additionalProperties");
+        // Metadata is open: Kubernetes has more of it than an author writes.
+        let is_open = schema.get("x-kubernetes-preserve-unknown-fields").is_some()
+            || path.starts_with(".metadata.");
+        match (schema["properties"].get(key), any) {
+            (Some(schema), _) | (None, Some(schema @ Value::Object(_))) => {
+                violations(schema, value, &path, found);
             }
+            (None, _) if is_open || schema.get("properties").is_none() => {}
+            (None, _) => found.push(format!("{path}: unknown")),
         }
     }
 }

@@ -22,14 +22,7 @@ fn mesh(random: &mut Random) -> Vec<Resource> {
             0 => String::new(),
             day => format!(", creationTimestamp: 2026-01-0{day}T00:00:00Z"),
         };
-        let attachment = match random.below(6) {
-            0 | 1 => String::new(),
-            2 => "selector: {matchLabels: {app: web}}, ".to_owned(),
-            3 => "selector: {matchLabels: {app: web, tier: front}}, ".to_owned(),
-            4 => "targetRefs: [{kind: Service, name: s}], ".to_owned(),
-            _ => "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}], "
-                .to_owned(),
-        };
+        let attachment = attachment(random);
         let phase = ["AUTHN", "AUTHZ", "STATS", "UNSPECIFIED_PHASE"][random.below(4)];
         let priority = ["", "priority: 1, ", "priority: -1, "][random.below(3)];
         let order = format!("phase: {phase}, {priority}");
@@ -61,7 +54,7 @@ fn mesh(random: &mut Random) -> Vec<Resource> {
         };
         let attachment = match (kind, attachment.contains("targetRefs")) {
             ("PeerAuthentication", true) | ("VirtualService", _) => "",
-            _ => &attachment,
+            _ => attachment,
         };
         let _ = write!(
             text,
@@ -72,6 +65,16 @@ fn mesh(random: &mut Random) -> Vec<Resource> {
     let parsed = parse_file("mesh.yaml", &text);
     assert_eq!(parsed.diagnostics, [], "{text}");
     parsed.resources
+}
+
+fn attachment(random: &mut Random) -> &'static str {
+    match random.below(6) {
+        0 | 1 => "",
+        2 => "selector: {matchLabels: {app: web}}, ",
+        3 => "selector: {matchLabels: {app: web, tier: front}}, ",
+        4 => "targetRefs: [{kind: Service, name: s}], ",
+        _ => "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}], ",
+    }
 }
 
 fn workloads() -> Vec<Workload> {

@@ -302,6 +302,43 @@ spec: {targetRefs: [{kind: Service, name: web}], wasm: {url: oci://registry.exam
 }
 
 #[test]
+fn filters_that_routes_ask_for_are_explained() {
+    let text = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec:
+  hosts: [web, web.example]
+  http:
+    - {name: api, corsPolicy: {allowOrigins: [{exact: 'https://a.example'}]}}
+    - {fault: {delay: {fixedDelay: 5s}}}
+";
+    let arguments = ["explain", "-f", "plugins.yaml", "--role", "sidecar-outbound"];
+    let ended = on(text, &arguments);
+    expect![[r"
+        workload namespace default, labels none, sidecar-outbound
+
+        requests pass, in this order
+          1. fault  (planned; this version does not run it)
+             delays or aborts requests, because a route asks for it: before cors and stats
+             shop/web for web, web.example  plugins.yaml:1:1
+          2. cors  (planned; this version does not run it)
+             answers browsers, because a route asks for it: behind fault, before stats
+             shop/web route `api` for web, web.example  plugins.yaml:1:1
+          3. stats  (planned; this version does not run it)
+             makes Istio's metrics: behind the plugins of all phases and of none
+          4. router
+             sends requests upstream: always last
+
+        responses pass in reverse
+          stats, cors, fault
+    "]]
+    .assert_eq(&ended.stdout);
+    let ended = on(text, &["explain", "-f", "plugins.yaml"]);
+    let reason = "VirtualService shop/web  routes belong to clients and gateways";
+    assert!(ended.stdout.contains(reason), "{}", ended.stdout);
+}
+
+#[test]
 fn reasons_and_failures_are_there_for_scripts() {
     let arguments = ["explain", "-f", "plugins.yaml", "--namespace", "shop", "-o", "json"];
     let ended = on(POLICIES, &arguments);
