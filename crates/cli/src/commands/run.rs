@@ -6,20 +6,21 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wasmplug_api::WorkloadRole;
+use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_host::Host;
 use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{
     ListenerProtocol, Node, Proxy, ProxyConfig, StartProxyError, UpstreamAddress,
 };
 
-use crate::args::{Protocol, RunArguments, WorkloadArguments};
+use crate::args::{Protocol, RunArguments};
 use crate::diagnostics::WithHint;
 use crate::environment::Environment;
 use crate::logging::{self, PluginLog};
 use crate::output;
 use crate::reconcile::Reconciler;
 use crate::sources::Sources;
+use crate::target::Target;
 
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.logging, "info", environment)?;
@@ -38,7 +39,8 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     reconciler.first_reading(&mut sources)?;
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.
     let plan = reconciler.plan(&sources)?;
-    let config = proxy_config(arguments, environment);
+    let target = Target::find(&arguments.workload, &sources.resources())?;
+    let config = proxy_config(arguments, node(&target.workload), environment);
     let upstream = config.upstream.to_string();
     let workers = config.workers;
     let proxy = start_proxy(config, host)?;
@@ -104,13 +106,13 @@ impl StopSignals {
     }
 }
 
-fn proxy_config(arguments: &RunArguments, environment: &Environment) -> ProxyConfig {
+fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment) -> ProxyConfig {
     ProxyConfig {
         listen: arguments.listen,
         admin: Some(arguments.admin),
         clusters: clusters(arguments),
         routes: arguments.routes.clone(),
-        node: node(&arguments.workload),
+        node,
         listener: match arguments.protocol {
             Protocol::Http => ListenerProtocol::Http,
             Protocol::Tcp => ListenerProtocol::Tcp,
@@ -128,21 +130,23 @@ fn clusters(arguments: &RunArguments) -> BTreeMap<String, UpstreamAddress> {
 }
 
 /// This proxy in Istio's words. Source: the metadata of Istio's sidecars.
-fn node(workload: &WorkloadArguments) -> Node {
-    let labels: serde_json::Map<String, serde_json::Value> =
-        workload.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+fn node(workload: &Workload) -> Node {
     let (kind, listener_direction) = match workload.role {
         WorkloadRole::SidecarInbound => ("sidecar", 1),
         WorkloadRole::SidecarOutbound => ("sidecar", 2),
         WorkloadRole::Gateway => ("router", 2),
+        WorkloadRole::Waypoint => ("waypoint", 1),
     };
-    let app = workload.labels.iter().find(|(key, _)| key == "app");
-    let app = app.map_or("wasmplug", |(_, value)| value);
+    let app = workload.labels.get("app").map_or("wasmplug", String::as_str);
     let namespace = &workload.namespace;
     Node {
         id: format!("{kind}~127.0.0.1~{app}.{namespace}~{namespace}.svc.cluster.local"),
         cluster: format!("{app}.{namespace}"),
-        metadata: serde_json::json!({ "NAMESPACE": namespace, "LABELS": labels }),
+        metadata: serde_json::json!({
+            "NAMESPACE": namespace,
+            "LABELS": workload.labels,
+            "SERVICE_ACCOUNT": workload.service_account,
+        }),
         listener_direction,
     }
 }

@@ -32,7 +32,7 @@ const WORDS: &str = r#"
 (import "env" "proxy_http_call" (func $proxy_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
 (import "env" "proxy_register_shared_queue" (func $proxy_register (param i32 i32 i32) (result i32)))
 (import "env" "proxy_enqueue_shared_queue" (func $proxy_enqueue (param i32 i32 i32) (result i32)))
-(import "env" "proxy_dequeue_shared_queue" (func $proxy_dequeue (param i32 i32 i32) (result i32)))
+(import "env" "proxy_dequeue_shared_queue" (func $proxy_dequeue_item (param i32 i32 i32) (result i32)))
 (import "env" "proxy_get_current_time_nanoseconds" (func $proxy_time (param i32) (result i32)))
 (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
 (func $share (param i32 i32 i32 i32)

@@ -85,7 +85,7 @@ fn queueing(in_ready: &str) -> Plugin {
             (if (i32.ne (local.get $context) (i32.const 1)) (then (call $tell 'foreign, ')))
             (if (global.get $depth) (then (call $tell 'nested, ')))
             (global.set $depth (i32.const 1))
-            (call $tell (call $returned (call $proxy_dequeue (local.get $token)
+            (call $tell (call $returned (call $proxy_dequeue_item (local.get $token)
                 (i32.const 0x100) (i32.const 0x104))))
             {in_ready}
             (global.set $depth (i32.const 0))"
