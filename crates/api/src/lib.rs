@@ -52,6 +52,7 @@ pub mod meta;
 pub mod module_url;
 pub mod plan;
 pub mod plugin_config;
+pub mod secret;
 pub mod selector;
 pub mod validation;
 pub mod wasm_plugin;
@@ -64,6 +65,7 @@ pub use meta::{CreationTime, NamespacedName, ObjectMeta, Position};
 pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
 pub use plan::{LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, plan};
 pub use plugin_config::plugin_config_json;
+pub use secret::{DockerConfigForm, Secret};
 pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};
 pub use validation::{Violation, validate_wasm_plugin};
 pub use wasm_plugin::{

@@ -11,6 +11,7 @@ mod json;
 mod metadata;
 mod node;
 mod scalar;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod wasm_plugin;
@@ -24,6 +25,7 @@ use self::node::{Mark, Node, Value};
 use crate::diagnostic::{Diagnostic, Severity, quoted};
 use crate::field_path::FieldPath;
 use crate::meta::{NamespacedName, Position};
+use crate::secret::{SECRET_API_VERSION, SECRET_KIND, Secret};
 use crate::validation::{self, Violation};
 use crate::wasm_plugin::{API_VERSION, KIND, WasmPlugin};
 
@@ -44,9 +46,12 @@ pub struct ParsedFile {
 /// A resource of a known kind.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "resources are few and mostly plugins")]
 pub enum Resource {
     /// `extensions.istio.io/v1alpha1`, `WasmPlugin`.
     WasmPlugin(WasmPlugin),
+    /// `v1`, `Secret`.
+    Secret(Secret),
 }
 
 /// A document of a kind that is not known here.
@@ -139,6 +144,8 @@ impl Document<'_> {
             if let Some(plugin) = self.wasm_plugin(findings) {
                 parsed.resources.push(Resource::WasmPlugin(plugin));
             }
+        } else if (api_version.as_str(), kind.as_str()) == (SECRET_API_VERSION, SECRET_KIND) {
+            parsed.resources.extend(self.secret(findings).map(Resource::Secret));
         } else {
             self.warn_about_similar_type(&api_version, &kind, findings);
             let name = self.node.entry("metadata").and_then(|entry| entry.value.text("name"));
@@ -239,6 +246,7 @@ impl Resource {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::WasmPlugin(_) => KIND,
+            Self::Secret(_) => SECRET_KIND,
         }
     }
 
@@ -246,6 +254,7 @@ impl Resource {
     pub fn namespaced_name(&self) -> NamespacedName {
         match self {
             Self::WasmPlugin(plugin) => plugin.meta.namespaced_name(),
+            Self::Secret(secret) => secret.namespaced_name(),
         }
     }
 
@@ -253,6 +262,7 @@ impl Resource {
     pub fn position(&self) -> &Position {
         match self {
             Self::WasmPlugin(plugin) => &plugin.position,
+            Self::Secret(secret) => &secret.position,
         }
     }
 }

@@ -142,8 +142,9 @@ pub struct LeftOut {
 pub fn plan(resources: &[Resource], workload: &Workload) -> Plan {
     let mut plugins: Vec<&WasmPlugin> = resources
         .iter()
-        .map(|resource| match resource {
-            Resource::WasmPlugin(plugin) => plugin,
+        .filter_map(|resource| match resource {
+            Resource::WasmPlugin(plugin) => Some(plugin),
+            Resource::Secret(_) => None,
         })
         .collect();
     plugins.sort_by_key(|plugin| (plugin.meta.namespaced_name(), &plugin.position));

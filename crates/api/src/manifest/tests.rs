@@ -7,7 +7,11 @@ const VALUES: &str = include_str!("../../tests/golden/yaml_values/input.yaml");
 
 fn plugins(text: &str) -> Vec<WasmPlugin> {
     let parsed = parse_file("a.yaml", text);
-    parsed.resources.into_iter().map(|Resource::WasmPlugin(plugin)| plugin).collect()
+    let plugin = |resource| match resource {
+        Resource::WasmPlugin(plugin) => Some(plugin),
+        Resource::Secret(_) => None,
+    };
+    parsed.resources.into_iter().filter_map(plugin).collect()
 }
 
 /// The only plugin of a text without findings.
@@ -166,7 +170,7 @@ fn json_is_read_with_its_escapes() {
 #[test]
 fn keys_that_kubernetes_takes_for_booleans_are_pointed_out() {
     let parsed = parse_file("a.yaml", &with_spec("  pluginConfig: {n: 1, \"y\": 2}\n"));
-    let Resource::WasmPlugin(plugin) = &parsed.resources[0];
+    let [Resource::WasmPlugin(plugin)] = &parsed.resources[..] else { panic!("{parsed:?}") };
     let json = plugin_config_json(plugin.spec.plugin_config.as_ref().unwrap());
     assert_eq!(json, "{\"false\":1,\"y\":2}");
     let texts: Vec<_> = parsed.diagnostics.iter().map(ToString::to_string).collect();

@@ -34,6 +34,7 @@ golden!(
     mesh_namespace_and_workload_scope,
     own_namespace_before_root,
     phases_and_priorities,
+    secrets,
     spelling,
     syntax_error,
     unknown_fields,
