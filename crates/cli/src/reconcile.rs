@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Severity, Workload, plan};
+use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Resource, Severity, Workload, plan};
 use wasmplug_host::{Host, Limits};
 use wasmplug_module::ModuleStore;
-use wasmplug_proxy::{FilterSpec, Proxy, Rejected, RejectedEffect, Snapshot, SnapshotBuilder};
+use wasmplug_proxy::{
+    FilterSpec, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot, SnapshotBuilder,
+};
 
 use crate::diagnostics::{InvalidResources, print_finding};
 use crate::environment::Environment;
@@ -54,9 +56,15 @@ impl Reconciler {
 
     /// Plans, builds and applies what the sources say now.
     pub(crate) async fn apply(&mut self, sources: &Sources, proxy: &Proxy) -> Applied {
-        let plan = plan(&sources.resources(), &self.workload);
+        let resources = sources.resources();
+        let plan = plan(&resources, &self.workload);
         warn_unused(&plan);
-        let snapshot = self.builder.build(&plan).await;
+        let secrets = resources.iter().filter_map(|resource| match resource {
+            Resource::Secret(secret) => Some(secret),
+            _ => None,
+        });
+        let pull = PullOptions { secrets: secrets.collect() };
+        let snapshot = self.builder.build(&plan, &pull).await;
         let applied = Applied::new(&plan, &snapshot);
         proxy.apply(snapshot).await;
         applied
@@ -187,14 +195,11 @@ impl Applied {
 /// Says which wishes of a resource are not fulfilled, so that nobody relies on them.
 fn warn_unused(plan: &Plan) {
     for plugin in plan.plugins() {
-        let unused = [
-            ("verificationKey", plugin.verification_key.is_some(), "the signature is not checked"),
-            (
-                "imagePullSecret",
-                plugin.image_pull_secret.is_some(),
-                "the image is pulled without it",
-            ),
-        ];
+        let unused = [(
+            "verificationKey",
+            plugin.verification_key.is_some(),
+            "the signature is not checked",
+        )];
         for (field, _, effect) in unused.into_iter().filter(|(_, is_set, _)| *is_set) {
             tracing::warn!(plugin.name = %plugin.resource, field, "not supported: {effect}");
         }

@@ -120,6 +120,8 @@ pub enum FetchError {
         status: u16,
         /// Whether credentials were sent.
         authenticated: bool,
+        /// What the given credentials are for, if they are for other registries only.
+        elsewhere: Vec<String>,
     },
     /// Not there.
     #[error("`{url}` does not exist")]
@@ -299,6 +301,10 @@ impl FetchError {
                 "the credentials are wrong or may not pull this image; the image may also not exist"
                     .to_owned()
             }
+            Self::Unauthorized { elsewhere, .. } if !elsewhere.is_empty() => format!(
+                "the credentials are for `{}` and not for this registry, so none were sent",
+                elsewhere.join("`, `")
+            ),
             Self::Unauthorized { authenticated: false, .. } => {
                 "no credentials were sent; set `imagePullSecret` if the image is private, \
                  and check its name if it is public"

@@ -11,7 +11,9 @@ use wasmplug_api::{Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, P
 use wasmplug_host::{
     CompiledModule, Host, Limits, LoadError, NoServices, Plugin, StartError, VmHandle, VmIdLease,
 };
-use wasmplug_module::{FetchError, ModuleRequest, ModuleStore};
+use wasmplug_module::{
+    FetchError, FetchedModule, ModuleRequest, ModuleStore, PullSecretError, PullSecrets,
+};
 
 use crate::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
@@ -29,9 +31,25 @@ pub struct SnapshotBuilder {
     compiled: HashMap<Digest, CompiledModule>,
 }
 
+/// How modules are pulled for one build.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// The secrets that `imagePullSecret` may name.
+    pub secrets: PullSecrets,
+}
+
 /// Why a plugin cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// The secret that it is to be pulled with is no use.
+    #[error("cannot pull the module of `{resource}`")]
+    PullSecret {
+        /// The plugin's resource.
+        resource: NamespacedName,
+        /// Why.
+        #[source]
+        source: PullSecretError,
+    },
     /// Its module could not be had.
     #[error("cannot fetch the module of `{resource}`")]
     Fetch {
@@ -91,14 +109,9 @@ impl SnapshotBuilder {
     }
 
     /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
-    pub async fn build(&mut self, plan: &Plan) -> Snapshot {
+    pub async fn build(&mut self, plan: &Plan, pull: &PullOptions) -> Snapshot {
         let planned: Vec<&PlannedPlugin> = plan.plugins().collect();
-        let fetched = join_all(planned.iter().map(|plugin| {
-            let store = Arc::clone(&self.store);
-            let request = ModuleRequest::from(*plugin);
-            async move { store.get(&request).await }
-        }))
-        .await;
+        let fetched = join_all(planned.iter().map(|plugin| self.fetch(plugin, pull))).await;
         let mut snapshot =
             Snapshot { version: self.version.saturating_add(1), ..Snapshot::default() };
         let mut good = HashMap::new();
@@ -106,7 +119,7 @@ impl SnapshotBuilder {
             let resource = &plugin.resource;
             let made = match fetched {
                 Ok(module) => self.make(plugin, module.digest, module.bytes).await,
-                Err(source) => Err(BuildError::Fetch { resource: resource.clone(), source }),
+                Err(error) => Err(error),
             };
             let spec = match made {
                 Ok(spec) => Some(spec),
@@ -131,6 +144,21 @@ impl SnapshotBuilder {
         let used: Vec<&Digest> = self.last_good.values().map(|spec| &spec.digest).collect();
         self.compiled.retain(|digest, _| used.contains(&digest));
         snapshot
+    }
+
+    async fn fetch(
+        &self,
+        plugin: &PlannedPlugin,
+        pull: &PullOptions,
+    ) -> Result<FetchedModule, BuildError> {
+        let resource = || plugin.resource.clone();
+        let credentials = pull
+            .secrets
+            .credentials(plugin)
+            .map_err(|source| BuildError::PullSecret { resource: resource(), source })?;
+        let request = ModuleRequest { credentials, ..ModuleRequest::from(plugin) };
+        let fetched = self.store.get(&request).await;
+        fetched.map_err(|source| BuildError::Fetch { resource: resource(), source })
     }
 
     /// Compiles the module if need be and starts the plugin once, on a thread that may block.
@@ -218,6 +246,7 @@ impl BuildError {
     /// What could be done about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::PullSecret { source, .. } => source.hint(),
             Self::Fetch { source, .. } => source.hint(),
             Self::Load { source, .. } => source.hint(),
             Self::Start { source: StartError::ConfigureRefused, .. } => Some(
@@ -254,7 +283,9 @@ fn effect(error: &BuildError, strategy: FailStrategy, has_previous: bool) -> Rej
     }
     match (strategy, error) {
         (FailStrategy::FailOpen, _) => RejectedEffect::Skipped,
-        (_, BuildError::Fetch { .. }) => RejectedEffect::Refuses(Refusal::Forbidden),
+        (_, BuildError::PullSecret { .. } | BuildError::Fetch { .. }) => {
+            RejectedEffect::Refuses(Refusal::Forbidden)
+        }
         (_, _) => RejectedEffect::Refuses(Refusal::Unavailable),
     }
 }

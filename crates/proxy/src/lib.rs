@@ -30,7 +30,7 @@ mod stream;
 mod upstream;
 mod worker;
 
-pub use self::builder::{BuildError, SnapshotBuilder};
+pub use self::builder::{BuildError, PullOptions, SnapshotBuilder};
 pub use self::config::{ProxyConfig, ProxyLimits};
 pub use self::server::{Proxy, StartProxyError};
 pub use self::snapshot::{

@@ -5,6 +5,7 @@
 mod errors;
 mod explain;
 mod process;
+mod pull_secret;
 mod quickstart;
 mod reload;
 mod scenario;

@@ -51,7 +51,8 @@ impl Fetcher for HttpFetcher<'_> {
             404 | 410 => return Err(FetchError::NotFound { url, tags: Vec::new() }),
             status @ (401 | 403) => {
                 let authenticated = call.authorization.is_some();
-                return Err(FetchError::Unauthorized { url, status, authenticated });
+                let elsewhere = Vec::new();
+                return Err(FetchError::Unauthorized { url, status, authenticated, elsewhere });
             }
             status => {
                 return Err(FetchError::Status { url, target: target(&call.url), status });

@@ -50,8 +50,7 @@ impl<'a> OciFetcher<'a> {
         reference: &'a ImageReference,
         credentials: Option<&'a RegistryCredentials>,
     ) -> Result<Self, FetchError> {
-        let credential = credentials.and_then(|all| all.find(reference));
-        let session = Session::new(transport, options, url.clone(), reference, credential)?;
+        let session = Session::new(transport, options, url.clone(), reference, credentials)?;
         Ok(Self { session, reference, url, limit: options.max_module_bytes })
     }
 

@@ -8,7 +8,7 @@ use wasmplug_api::ImageReference;
 use super::challenge::{self, Challenge};
 use crate::{
     address_guard::names_loopback,
-    auth::{Credential, Secret},
+    auth::{Credential, RegistryCredentials, Secret},
     error::FetchError,
     options::StoreOptions,
     transport::{
@@ -33,6 +33,8 @@ pub(super) struct Session<'a> {
     base: Url,
     repository: &'a str,
     credential: Option<&'a Credential>,
+    /// What credentials for other registries are for, if there are no others.
+    elsewhere: Vec<String>,
     authorization: Option<HeaderValue>,
     /// Whether the credential was shown to anyone.
     shown: bool,
@@ -60,8 +62,13 @@ impl<'a> Session<'a> {
         options: &'a StoreOptions,
         url: String,
         reference: &'a ImageReference,
-        credential: Option<&'a Credential>,
+        credentials: Option<&'a RegistryCredentials>,
     ) -> Result<Self, FetchError> {
+        let credential = credentials.and_then(|all| all.find(reference));
+        let elsewhere = match (credential, credentials) {
+            (None, Some(others)) => others.places(),
+            _ => Vec::new(),
+        };
         let path = format!("{}/v2/{}", reference.registry, reference.repository);
         let parse = |scheme: &str| Url::parse(&format!("{scheme}://{path}"));
         let https = parse("https").ok().filter(|it| it.host().is_some());
@@ -76,7 +83,17 @@ impl<'a> Session<'a> {
         let errand = Errand::new(url, &base);
         let repository = &reference.repository;
         let (authorization, shown) = (None, false);
-        Ok(Self { transport, options, errand, base, repository, credential, authorization, shown })
+        Ok(Self {
+            transport,
+            options,
+            errand,
+            base,
+            repository,
+            credential,
+            elsewhere,
+            authorization,
+            shown,
+        })
     }
 
     pub(super) fn errand(&self) -> &Errand {
@@ -111,15 +128,18 @@ impl<'a> Session<'a> {
         let url = self.errand.url.clone();
         match answer.status().as_u16() {
             200 => Ok(answer),
-            status @ (401 | 403) => {
-                Err(FetchError::Unauthorized { url, status, authenticated: self.shown })
-            }
+            status @ (401 | 403) => Err(self.unauthorized(status)),
             404 => {
                 let tags = if tags { self.tags().await } else { Vec::new() };
                 Err(FetchError::NotFound { url, tags })
             }
             status => Err(FetchError::Status { url, target: target(&self.base), status }),
         }
+    }
+
+    fn unauthorized(&self, status: u16) -> FetchError {
+        let (url, elsewhere) = (self.errand.url.clone(), self.elsewhere.clone());
+        FetchError::Unauthorized { url, status, authenticated: self.shown, elsewhere }
     }
 
     fn call(&self, path: &[&str], accept: Option<&'static str>) -> Call {
@@ -208,9 +228,7 @@ impl<'a> Session<'a> {
         let status = answer.status().as_u16();
         match status {
             200 => {}
-            400 | 401 | 403 => {
-                return Err(FetchError::Unauthorized { url, status, authenticated: self.shown });
-            }
+            400 | 401 | 403 => return Err(self.unauthorized(status)),
             _ => return Err(FetchError::Status { url, target: target(&call.url), status }),
         }
         let body = read_body(&self.errand, "token", answer, MAX_TOKEN_BYTES).await?;
@@ -219,7 +237,7 @@ impl<'a> Session<'a> {
         let token = if token.is_empty() { access_token } else { token };
         if token.is_empty() {
             // A service that answers without a token has not let anyone in.
-            return Err(FetchError::Unauthorized { url, status: 401, authenticated: self.shown });
+            return Err(self.unauthorized(401));
         }
         Ok(Secret::new(token))
     }
