@@ -89,6 +89,8 @@ pub(crate) struct Account {
 pub(crate) struct State {
     pub(crate) repositories: BTreeMap<String, Repository>,
     pub(crate) access: Access,
+    /// Whether it lists the artifacts that refer to a manifest.
+    pub(crate) lists_referrers: bool,
     pub(crate) faults: Vec<FaultRule>,
 }
 
@@ -236,6 +238,14 @@ impl RegistryBuilder {
     #[must_use]
     pub fn anonymous_bearer(mut self) -> Self {
         self.state.access = Access::Bearer(None);
+        self
+    }
+
+    /// Lists the artifacts that refer to a manifest, as OCI 1.1 has it; else it does not know the
+    /// question.
+    #[must_use]
+    pub fn lists_referrers(mut self) -> Self {
+        self.state.lists_referrers = true;
         self
     }
 

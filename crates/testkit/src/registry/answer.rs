@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::{Access, Account, Fault, Repository, State, sha256};
+use super::{Access, Account, Fault, Repository, State, media_type, sha256};
 use crate::{
     message::{End, Received, Reply, Scripted},
     server::Service,
@@ -86,6 +86,11 @@ fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     };
     match kind {
         "tags" => (tags(repository, name, query), None),
+        "referrers" if state.lists_referrers => {
+            let list = repository.referrers(reference).to_string();
+            content(media_type::OCI_INDEX, list.as_bytes())
+        }
+        "referrers" => not_found("UNSUPPORTED", path),
         "manifests" => match repository.manifest(reference) {
             Some((media_type, bytes)) => content(media_type, bytes),
             None => not_found("MANIFEST_UNKNOWN", reference),
@@ -97,12 +102,12 @@ fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     }
 }
 
-/// `/v2/NAME/{manifests,blobs}/REFERENCE` or `/v2/NAME/tags/list`.
+/// `/v2/NAME/{manifests,blobs,referrers}/REFERENCE` or `/v2/NAME/tags/list`.
 fn split_path(path: &str) -> Option<(&str, &str, &str)> {
     let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
     let (name, kind) = rest.rsplit_once('/')?;
     let known = match kind {
-        "manifests" | "blobs" => true,
+        "manifests" | "blobs" | "referrers" => true,
         "tags" => reference == "list",
         _ => false,
     };
@@ -199,5 +204,22 @@ impl Repository {
         let digest = self.tags.get(reference).map_or(reference, String::as_str);
         let (media_type, bytes) = self.manifests.get(digest)?;
         Some((media_type, bytes))
+    }
+
+    /// Source: OCI Distribution Specification 1.1, "Listing Referrers".
+    fn referrers(&self, subject: &str) -> Value {
+        let refers = |(digest, (media_type, bytes)): (&String, &(String, Vec<u8>))| {
+            let manifest: Value = serde_json::from_slice(bytes).ok()?;
+            (manifest["subject"]["digest"] == subject).then(|| {
+                json!({
+                    "mediaType": media_type,
+                    "digest": digest,
+                    "size": bytes.len(),
+                    "artifactType": manifest["artifactType"],
+                })
+            })
+        };
+        let entries: Vec<Value> = self.manifests.iter().filter_map(refers).collect();
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries })
     }
 }
