@@ -105,13 +105,8 @@ pub(crate) struct RunArguments {
     /// Value of the `server` response header.
     #[arg(long, value_name = "NAME", default_value = "wasmplug")]
     pub(crate) server_name: HeaderValue,
-    /// Where fetched modules are kept [default: wasmplug in the user's cache directory].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cache_dir: Option<PathBuf>,
-    /// Registry that is asked over plain http, as `host` or `host:port`; may be repeated.
-    /// Loopback registries always are.
-    #[arg(long = "plain-http-registry", value_name = "HOST")]
-    pub(crate) plain_http_registries: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
     #[command(flatten)]
     pub(crate) logging: LoggingArguments,
 }
@@ -186,6 +181,24 @@ pub(crate) struct WorkloadArguments {
     /// Port that `match.ports` is compared with; any port matches if it is not given.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) port: u16,
+}
+
+/// Where modules are kept, and how they are fetched.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArguments {
+    /// Where fetched modules are kept [default: wasmplug in the user's cache directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Registry that is asked over plain http, as `host` or `host:port`; may be repeated.
+    /// Loopback registries always are.
+    #[arg(long = "plain-http-registry", value_name = "HOST")]
+    pub(crate) plain_http_registries: Vec<String>,
+    /// File with certificate authorities in PEM that are trusted beside the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Signature policy, a JSON file: who must have signed which modules.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) require_signed: Option<PathBuf>,
 }
 
 /// What is logged to standard error.

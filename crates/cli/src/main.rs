@@ -9,6 +9,7 @@ mod logging;
 mod output;
 mod reconcile;
 mod sources;
+mod store;
 
 use std::process::ExitCode;
 

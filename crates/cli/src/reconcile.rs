@@ -58,7 +58,6 @@ impl Reconciler {
     pub(crate) async fn apply(&mut self, sources: &Sources, proxy: &Proxy) -> Applied {
         let resources = sources.resources();
         let plan = plan(&resources, &self.workload);
-        warn_unused(&plan);
         let secrets = resources.iter().filter_map(|resource| match resource {
             Resource::Secret(secret) => Some(secret),
             _ => None,
@@ -188,20 +187,6 @@ impl Applied {
         }
         for left in &self.left_out {
             output::talk(format!("  not in the chain: {left}"));
-        }
-    }
-}
-
-/// Says which wishes of a resource are not fulfilled, so that nobody relies on them.
-fn warn_unused(plan: &Plan) {
-    for plugin in plan.plugins() {
-        let unused = [(
-            "verificationKey",
-            plugin.verification_key.is_some(),
-            "the signature is not checked",
-        )];
-        for (field, _, effect) in unused.into_iter().filter(|(_, is_set, _)| *is_set) {
-            tracing::warn!(plugin.name = %plugin.resource, field, "not supported: {effect}");
         }
     }
 }

@@ -6,7 +6,7 @@ use wasmplug_api::Digest;
 
 use crate::{
     address_guard::BlockedAddress, contents::Contents, image::ImageError, request::ContentDigests,
-    unpack::UnpackError,
+    signature::SignatureError, unpack::UnpackError,
 };
 
 /// Why a store could not be opened.
@@ -176,6 +176,15 @@ pub enum FetchError {
     /// It is not what the resource asked for; never cached.
     #[error("digest mismatch for `{}`: expected `{}`, got {}", .0.url, .0.expected, .0.actual())]
     DigestMismatch(Box<Mismatch>),
+    /// No signature of those that are demanded.
+    #[error("`{url}` must be signed")]
+    Signature {
+        /// The module's URL.
+        url: String,
+        /// What was found instead.
+        #[source]
+        source: SignatureError,
+    },
     /// No module can be found in the image.
     #[error("no module in the image `{url}`")]
     Image {
@@ -324,6 +333,7 @@ impl FetchError {
                 "name one of them `plugin.wasm`".to_owned()
             }
             Self::NotWasm { contents, .. } => contents.hint()?.to_owned(),
+            Self::Signature { source, .. } => source.hint()?,
             Self::Image { source: ImageError::SchemaOne, .. } => {
                 "push the image again with a current tool".to_owned()
             }

@@ -4,7 +4,7 @@
 //! damaged one is dropped with a warning.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -85,6 +85,20 @@ impl Index {
     /// The module that an image with this manifest holds.
     pub(crate) fn module_of(&self, manifest: &Digest) -> Option<Digest> {
         self.document().manifests.get(&manifest.to_string())?.parse().ok()
+    }
+
+    /// The digests of all modules and manifests, in hexadecimal.
+    pub(crate) fn known(&self) -> HashSet<String> {
+        let document = self.document();
+        let entries = document.urls.values();
+        let mut known: HashSet<String> = entries
+            .flat_map(|entry| [Some(&entry.module), entry.manifest.as_ref()])
+            .flatten()
+            .map(|digest| digest.hex().to_owned())
+            .collect();
+        let manifests = document.manifests.keys();
+        known.extend(manifests.filter_map(|it| it.strip_prefix("sha256:")).map(str::to_owned));
+        known
     }
 
     /// Forgets all that leads to modules which are no longer there, and writes the index.

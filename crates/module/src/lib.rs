@@ -24,6 +24,7 @@
 //!         sha256: None,
 //!         pull_policy: PullPolicy::Unspecified,
 //!         credentials: None,
+//!         verification_key: None,
 //!     })
 //!     .await?;
 //! println!("{} bytes, {}", module.bytes.len(), module.digest);
@@ -43,13 +44,16 @@ mod address_guard;
 mod auth;
 mod cache;
 mod contents;
+mod demand;
 mod error;
+mod evidence;
 mod fetch;
 mod image;
 mod index;
 mod options;
 mod pull_secret;
 mod request;
+mod signature;
 mod store;
 mod tls;
 mod transport;
@@ -63,5 +67,9 @@ pub use image::ImageError;
 pub use options::StoreOptions;
 pub use pull_secret::{PullSecretError, PullSecrets};
 pub use request::{ChecksumMatch, FetchSource, FetchedModule, ModuleRequest, Pruned};
+pub use signature::{
+    KeyError, PolicyError, Rejection, SignatureError, SignaturePolicy, VerificationKeys,
+    VerifiedSignature,
+};
 pub use store::ModuleStore;
 pub use unpack::UnpackError;

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
+use crate::signature::SignaturePolicy;
+
 /// Largest module unless configured: what Istio's agent allows.
 ///
 /// Source: Istio, `ISTIO_WASM_MAX_BINARY_SIZE_BYTES`.
@@ -44,6 +46,10 @@ pub struct StoreOptions {
     ///
     /// They are guarded like all others. Default: none.
     pub hosts: BTreeMap<String, IpAddr>,
+    /// Which modules must be signed by whom, also if their resources do not ask for it.
+    ///
+    /// Default: none; then only `verificationKey` of a resource counts.
+    pub signature_policy: Option<SignaturePolicy>,
 }
 
 // === impl StoreOptions ===
@@ -60,6 +66,7 @@ impl StoreOptions {
             certificate_authorities: Vec::new(),
             blocked_networks: Vec::new(),
             hosts: BTreeMap::new(),
+            signature_policy: None,
         }
     }
 }

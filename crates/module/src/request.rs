@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use wasmplug_api::{Digest, ModuleUrl, NamespacedName, PlannedPlugin, PullPolicy};
 
-use crate::auth::RegistryCredentials;
+use crate::{
+    auth::RegistryCredentials,
+    signature::{Subject, VerifiedSignature},
+};
 
 /// A module that a resource wants.
 #[derive(Debug, Clone)]
@@ -22,6 +25,10 @@ pub struct ModuleRequest {
     pub pull_policy: PullPolicy,
     /// Who pulls, if not anyone may. Used for `oci` only.
     pub credentials: Option<RegistryCredentials>,
+    /// Public keys in PEM, one of which must have signed the module; see [`VerificationKeys`].
+    ///
+    /// [`VerificationKeys`]: crate::VerificationKeys
+    pub verification_key: Option<String>,
 }
 
 /// A verified module.
@@ -37,6 +44,8 @@ pub struct FetchedModule {
     pub index_digest: Option<Digest>,
     /// What the requested `sha256` was found to be; `None` if none was requested.
     pub checksum: Option<ChecksumMatch>,
+    /// The signatures that count; empty if none was asked for.
+    pub signatures: Vec<VerifiedSignature>,
     /// Where the bytes were taken from.
     pub source: FetchSource,
 }
@@ -95,6 +104,7 @@ impl From<&PlannedPlugin> for ModuleRequest {
             sha256: plugin.sha256.clone(),
             pull_policy: plugin.pull_policy,
             credentials: None,
+            verification_key: plugin.verification_key.clone(),
         }
     }
 }
@@ -123,6 +133,17 @@ impl ModuleRequest {
 // === impl ContentDigests ===
 
 impl ContentDigests {
+    /// What signatures of this content are about.
+    pub(crate) fn subject<'a>(&'a self, bytes: &'a [u8]) -> Subject<'a> {
+        let (manifest, index) = (self.manifest.as_ref(), self.index.as_ref());
+        Subject { module: Some((&self.module, bytes)), manifest, index }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Digest> {
+        [Some(&self.module), self.manifest.as_ref(), self.index.as_ref()].into_iter().flatten()
+    }
+
     /// Which of them the wanted digest is, the most specific first.
     pub(crate) fn find(&self, wanted: &Digest) -> Option<ChecksumMatch> {
         if self.module == *wanted {
@@ -149,6 +170,7 @@ mod tests {
             sha256: None,
             pull_policy,
             credentials: None,
+            verification_key: None,
         }
     }
 

@@ -15,11 +15,17 @@ use crate::{
     auth::Credential,
     cache::Cache,
     contents::check_module,
+    demand::{Demands, Met},
     error::{FetchError, Mismatch, StoreError},
-    fetch::{Fetcher, Identity, blocking, file::FileFetcher, http::HttpFetcher, oci::OciFetcher},
+    evidence::EvidenceStore,
+    fetch::{
+        Fetcher, FoundSignatures, Identity, blocking, file::FileFetcher, http::HttpFetcher,
+        oci::OciFetcher,
+    },
     index::{Entry, Index},
     options::StoreOptions,
     request::{ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest, Pruned},
+    signature::{Evidence, Subject},
     transport::Transport,
 };
 
@@ -44,6 +50,16 @@ struct Inner {
 struct Disk {
     cache: Cache,
     index: Index,
+    evidence: EvidenceStore,
+}
+
+/// A request, and what was worked out about it.
+struct Wanted<'a> {
+    request: &'a ModuleRequest,
+    url: String,
+    /// Identifies who asks, without showing it; nothing if nobody in particular does.
+    fingerprint: Option<Digest>,
+    demands: Demands,
 }
 
 /// Requests with the same key have the same answer now, so one of them asks for all.
@@ -52,6 +68,7 @@ struct FlightKey {
     url: String,
     sha256: Option<Digest>,
     fingerprint: Option<Digest>,
+    demands: Vec<String>,
 }
 
 /// Empty until the answer is there; whoever waits takes over if the asking one is dropped.
@@ -69,6 +86,7 @@ struct Verified {
     bytes: Bytes,
     digests: ContentDigests,
     checksum: Option<ChecksumMatch>,
+    signed: Met,
 }
 
 // === impl ModuleStore ===
@@ -86,7 +104,8 @@ impl ModuleStore {
         let cache = Cache::open(directory, options.max_module_bytes).map_err(at)?;
         let index = Index::open(directory).map_err(at)?;
         let flights = Mutex::new(HashMap::new());
-        let disk = Arc::new(Disk { cache, index });
+        let evidence = EvidenceStore::new(directory);
+        let disk = Arc::new(Disk { cache, index, evidence });
         Ok(Self { inner: Arc::new(Inner { options, transport, disk, flights }) })
     }
 
@@ -106,17 +125,16 @@ impl ModuleStore {
     /// May be dropped at any time; concurrent requests go on.
     pub async fn get(&self, request: &ModuleRequest) -> Result<FetchedModule, FetchError> {
         let store = &*self.inner;
+        let wanted = store.wanted(request)?;
         if let ModuleUrl::File(_) = &request.url {
-            return store.fetch_unbounded(request, None).await;
+            return store.fetch_unbounded(&wanted).await;
         }
-        let fingerprint = store.fingerprint(request);
-        if let Some(hit) = store.lookup(request, fingerprint.as_ref()).await? {
+        if let Some(hit) = store.lookup(&wanted).await? {
             return Ok(hit);
         }
-        let seat = store.board(request, fingerprint.clone());
-        let fetch = || store.fetch(request, fingerprint.as_ref());
-        let fetched = seat.flight.get_or_init(fetch).await.clone()?;
-        store.note_version(request).await?;
+        let seat = store.board(&wanted);
+        let fetched = seat.flight.get_or_init(|| store.fetch(&wanted)).await.clone()?;
+        store.note_version(&wanted).await?;
         Ok(fetched)
     }
 
@@ -130,10 +148,12 @@ impl ModuleStore {
     ///
     /// Those of the disk; what was removed before stays removed.
     pub fn prune(&self, unused_since: SystemTime, in_use: &HashSet<Digest>) -> io::Result<Pruned> {
-        let Disk { cache, index } = &*self.inner.disk;
+        let Disk { cache, index, evidence } = &*self.inner.disk;
         let (files, bytes) = cache.prune(unused_since, in_use)?;
         if files > 0 {
             index.retain(|module| cache.has(module))?;
+            let known = index.known();
+            evidence.retain(|hex| known.contains(hex))?;
         }
         Ok(Pruned { files, bytes })
     }
@@ -142,18 +162,21 @@ impl ModuleStore {
 // === impl Inner ===
 
 impl Inner {
+    fn wanted<'a>(&self, request: &'a ModuleRequest) -> Result<Wanted<'a>, FetchError> {
+        let demands = Demands::of(request, self.options.signature_policy.as_ref())?;
+        let (url, fingerprint) = (request.url.to_string(), self.fingerprint(request));
+        Ok(Wanted { request, url, fingerprint, demands })
+    }
+
     /// Answers from the cache, if everything allows it.
-    async fn lookup(
-        &self,
-        request: &ModuleRequest,
-        fingerprint: Option<&Digest>,
-    ) -> Result<Option<FetchedModule>, FetchError> {
-        let url = request.url.to_string();
-        let Some(entry) = self.disk.index.entry(&url) else { return Ok(None) };
+    async fn lookup(&self, wanted: &Wanted<'_>) -> Result<Option<FetchedModule>, FetchError> {
+        let request = wanted.request;
+        let Some(entry) = self.disk.index.entry(&wanted.url) else { return Ok(None) };
         let seen = entry.versions.get(&request.resource.to_string());
         let changed =
             request.resource_version.is_empty() || seen != Some(&request.resource_version);
-        if (request.pulls_always() && changed) || !entry.allows(fingerprint) {
+        let allowed = entry.allows(wanted.fingerprint.as_ref());
+        if (request.pulls_always() && changed) || !allowed {
             return Ok(None);
         }
         let digests = entry.digests();
@@ -165,89 +188,130 @@ impl Inner {
                 None => return Ok(None),
             },
         };
-        let Some(bytes) = self.read_cached(&url, &digests.module).await? else { return Ok(None) };
-        let verified = Verified { bytes, digests, checksum };
+        let Some(bytes) = self.read_cached(&wanted.url, &digests.module).await? else {
+            return Ok(None);
+        };
+        let evidence = self.kept_evidence(wanted, &digests).await?;
+        // What was enough for other keys may not be enough for these; then it is asked for.
+        let Ok(signed) = wanted.demands.check(&evidence, digests.subject(&bytes)) else {
+            return Ok(None);
+        };
+        let verified = Verified { bytes, digests, checksum, signed };
         Ok(Some(verified.into_module(FetchSource::Cache)))
     }
 
     /// Joins the flight of requests like this one, or begins it.
-    fn board(&self, request: &ModuleRequest, fingerprint: Option<Digest>) -> Seat<'_> {
-        let url = request.url.to_string();
-        let key = FlightKey { url, sha256: request.sha256.clone(), fingerprint };
+    fn board(&self, wanted: &Wanted<'_>) -> Seat<'_> {
+        let key = FlightKey {
+            url: wanted.url.clone(),
+            sha256: wanted.request.sha256.clone(),
+            fingerprint: wanted.fingerprint.clone(),
+            demands: wanted.demands.identity(),
+        };
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let flight = Arc::clone(flights.entry(key.clone()).or_default());
         Seat { store: self, key, flight }
     }
 
     /// Asks the registry or server.
-    async fn fetch(
-        &self,
-        request: &ModuleRequest,
-        fingerprint: Option<&Digest>,
-    ) -> Result<FetchedModule, FetchError> {
+    async fn fetch(&self, wanted: &Wanted<'_>) -> Result<FetchedModule, FetchError> {
         // Another flight may have landed between the first look and this one.
-        if let Some(hit) = self.lookup(request, fingerprint).await? {
+        if let Some(hit) = self.lookup(wanted).await? {
             return Ok(hit);
         }
         let limit = self.options.fetch_timeout;
-        let fetched = tokio::time::timeout(limit, self.fetch_unbounded(request, fingerprint)).await;
-        fetched
-            .unwrap_or_else(|_| Err(FetchError::TimedOut { url: request.url.to_string(), limit }))
+        let fetched = tokio::time::timeout(limit, self.fetch_unbounded(wanted)).await;
+        fetched.unwrap_or_else(|_| Err(FetchError::TimedOut { url: wanted.url.clone(), limit }))
     }
 
-    async fn fetch_unbounded(
-        &self,
-        request: &ModuleRequest,
-        fingerprint: Option<&Digest>,
-    ) -> Result<FetchedModule, FetchError> {
-        let url = request.url.to_string();
+    async fn fetch_unbounded(&self, wanted: &Wanted<'_>) -> Result<FetchedModule, FetchError> {
+        let url = wanted.url.clone();
         let limit = self.options.max_module_bytes;
         tracing::debug!(url = %url, "fetching a module");
-        match &request.url {
+        match &wanted.request.url {
             ModuleUrl::File(path) => {
                 let mut fetcher = FileFetcher { url, path: path.clone(), limit };
-                self.run(request, &mut fetcher, fingerprint).await
+                self.run(wanted, &mut fetcher).await
             }
             ModuleUrl::Http(location) => {
                 let (transport, location) = (&self.transport, location.clone());
                 let mut fetcher = HttpFetcher { transport, url, location, limit };
-                self.run(request, &mut fetcher, fingerprint).await
+                self.run(wanted, &mut fetcher).await
             }
             ModuleUrl::Oci(reference) => {
                 let (transport, options) = (&self.transport, &self.options);
-                let credentials = request.credentials.as_ref();
+                let credentials = wanted.request.credentials.as_ref();
                 let mut fetcher = OciFetcher::new(transport, options, url, reference, credentials)?;
-                self.run(request, &mut fetcher, fingerprint).await
+                self.run(wanted, &mut fetcher).await
             }
         }
     }
 
-    /// Locates, downloads unless it is there already, verifies, keeps.
+    /// Locates, looks at signatures, downloads unless it is there already, verifies, keeps.
     async fn run<F: Fetcher>(
         &self,
-        request: &ModuleRequest,
+        wanted: &Wanted<'_>,
         fetcher: &mut F,
-        fingerprint: Option<&Digest>,
     ) -> Result<FetchedModule, FetchError> {
-        let url = request.url.to_string();
+        let url = &wanted.url;
         let (identity, located) = fetcher.locate().await?;
-        let private = identity.private;
+        if identity.manifest.is_some() {
+            // An image that is not signed is not even downloaded.
+            self.check_signatures(wanted, fetcher, &identity, identity.subject()).await?;
+        }
         let known = identity.manifest.as_ref().and_then(|it| self.disk.index.module_of(it));
         let cached = match &known {
-            Some(module) => self.read_cached(&url, module).await?,
+            Some(module) => self.read_cached(url, module).await?,
             None => None,
         };
         let (bytes, source) = match cached {
             Some(bytes) => (bytes, FetchSource::Cache),
             None => (fetcher.download(located).await?, FetchSource::Network),
         };
-        let verified = verify(request, bytes, identity).await?;
-        if matches!(request.url, ModuleUrl::File(_)) {
+        let private = identity.private;
+        let mut verified = verify(wanted.request, bytes, &identity).await?;
+        let subject = verified.digests.subject(&verified.bytes);
+        verified.signed = self.check_signatures(wanted, fetcher, &identity, subject).await?;
+        if matches!(wanted.request.url, ModuleUrl::File(_)) {
             return Ok(verified.into_module(FetchSource::File));
         }
-        let fingerprint = fingerprint.filter(|_| private);
-        self.keep(&url, &verified, source, fingerprint).await?;
+        let fingerprint = wanted.fingerprint.as_ref().filter(|_| private);
+        self.keep(url, &verified, source, fingerprint).await?;
         Ok(verified.into_module(source))
+    }
+
+    /// Demands signatures: what was kept is enough, or else what is there now must be.
+    async fn check_signatures<F: Fetcher>(
+        &self,
+        wanted: &Wanted<'_>,
+        fetcher: &mut F,
+        identity: &Identity,
+        subject: Subject<'_>,
+    ) -> Result<Met, FetchError> {
+        let demands = &wanted.demands;
+        if demands.is_empty() {
+            return Ok(Met::default());
+        }
+        let kept = self.disk.evidence.clone();
+        let about: Vec<Digest> = subject.digests().cloned().collect();
+        let kept = blocking(&wanted.url, move || kept.read(about.iter())).await?;
+        if let Ok(met) = demands.check(&kept, subject) {
+            return Ok(met);
+        }
+        let FoundSignatures { evidence, looked } = fetcher.signatures(identity).await?;
+        demands.enforce(&wanted.request.url, &evidence, looked, subject)
+    }
+
+    async fn kept_evidence(
+        &self,
+        wanted: &Wanted<'_>,
+        digests: &ContentDigests,
+    ) -> Result<Vec<Evidence>, FetchError> {
+        if wanted.demands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (disk, digests) = (Arc::clone(&self.disk), digests.clone());
+        blocking(&wanted.url, move || disk.evidence.read(digests.all())).await
     }
 
     /// Puts a verified module into the cache.
@@ -262,10 +326,15 @@ impl Inner {
         fingerprint: Option<&Digest>,
     ) -> Result<(), FetchError> {
         let (bytes, digests) = (verified.bytes.clone(), verified.digests.clone());
+        let evidence = verified.signed.evidence.clone();
         let fingerprint = fingerprint.cloned();
         self.write(url, move |disk, url| {
             if source == FetchSource::Network {
                 disk.cache.insert(&digests.module, &bytes)?;
+            }
+            if !evidence.is_empty() {
+                let subject = digests.manifest.as_ref().unwrap_or(&digests.module);
+                disk.evidence.insert(subject, &evidence)?;
             }
             disk.index.update(url, |old| Entry::renewed(old, digests, fingerprint))
         })
@@ -273,10 +342,10 @@ impl Inner {
     }
 
     /// Remembers that this version of the resource was served, once it was.
-    async fn note_version(&self, request: &ModuleRequest) -> Result<(), FetchError> {
-        let url = request.url.to_string();
+    async fn note_version(&self, wanted: &Wanted<'_>) -> Result<(), FetchError> {
+        let request = wanted.request;
         let (resource, version) = (request.resource.to_string(), request.resource_version.clone());
-        self.write(&url, move |disk, url| match disk.index.entry(url) {
+        self.write(&wanted.url, move |disk, url| match disk.index.entry(url) {
             None => Ok(()),
             Some(entry) => disk.index.update(url, |old| {
                 let mut entry = old.unwrap_or(entry);
@@ -309,7 +378,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Identifies who asks, without showing it; nothing if nobody in particular does.
     fn fingerprint(&self, request: &ModuleRequest) -> Option<Digest> {
         let salt = self.disk.index.salt();
         match &request.url {
@@ -329,7 +397,7 @@ impl Inner {
 async fn verify(
     request: &ModuleRequest,
     bytes: Bytes,
-    identity: Identity,
+    identity: &Identity,
 ) -> Result<Verified, FetchError> {
     let url = request.url.to_string();
     // What is no module at all is said first: it explains a wrong digest.
@@ -338,7 +406,8 @@ async fn verify(
     }
     let hashed = bytes.clone();
     let module = blocking(&url, move || Digest::sha256_of(&hashed)).await?;
-    let digests = ContentDigests { module, manifest: identity.manifest, index: identity.index };
+    let (manifest, index) = (identity.manifest.clone(), identity.index.clone());
+    let digests = ContentDigests { module, manifest, index };
     let checksum = match &request.sha256 {
         None => None,
         Some(wanted) => match digests.find(wanted) {
@@ -349,7 +418,7 @@ async fn verify(
             }
         },
     };
-    Ok(Verified { bytes, digests, checksum })
+    Ok(Verified { bytes, digests, checksum, signed: Met::default() })
 }
 
 // === impl Verified ===
@@ -363,6 +432,7 @@ impl Verified {
             manifest_digest: manifest,
             index_digest: index,
             checksum: self.checksum,
+            signatures: self.signed.verified,
             source,
         }
     }

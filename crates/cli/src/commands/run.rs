@@ -6,7 +6,6 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmplug_host::Host;
-use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{Proxy, ProxyConfig, StartProxyError};
 
 use crate::args::RunArguments;
@@ -16,6 +15,7 @@ use crate::logging::{self, PluginLog};
 use crate::output;
 use crate::reconcile::Reconciler;
 use crate::sources::Sources;
+use crate::store;
 
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.logging, "info", environment)?;
@@ -23,11 +23,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut stop = StopSignals::take_over(&runtime)?;
     let host = Arc::new(Host::new()?.with_log_sink(Arc::new(PluginLog)));
-    let mut options = StoreOptions::new(
-        arguments.cache_dir.clone().unwrap_or_else(|| environment.cache_directory()),
-    );
-    options.plain_http_registries.clone_from(&arguments.plain_http_registries);
-    let store = Arc::new(ModuleStore::open(options)?);
+    let store = Arc::new(store::open(&arguments.store, environment)?);
     let workload = arguments.workload.workload();
     let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
     let mut sources = Sources::new(arguments.sources.files.clone());

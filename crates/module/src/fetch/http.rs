@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use url::Url;
 
-use super::{Fetcher, Identity, unpack};
+use super::{Fetcher, FoundSignatures, Identity, beside, unpack};
 use crate::{
     auth::Credential,
     error::FetchError,
@@ -42,24 +42,46 @@ impl Fetcher for HttpFetcher<'_> {
         Ok((identity, Call { authorization, ..Call::get(location) }))
     }
 
+    async fn signatures(&mut self, _: &Identity) -> Result<FoundSignatures, FetchError> {
+        let (_, mut call) = self.locate().await?;
+        call.url.set_path(&format!("{}{}", call.url.path(), beside::SUFFIX));
+        let looked = without_query(&call.url);
+        let evidence = match self.get(&call, "signature", beside::MAX_BYTES).await {
+            Ok(bytes) => vec![beside::evidence(&looked, &bytes)],
+            Err(FetchError::NotFound { .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(FoundSignatures { evidence, looked: vec![looked] })
+    }
+
     async fn download(&mut self, call: Call) -> Result<Bytes, FetchError> {
+        let limit = self.limit;
+        let body = self.get(&call, "download", limit).await?;
+        unpack(&self.url, move || unbox(body, limit)).await
+    }
+}
+
+impl HttpFetcher<'_> {
+    async fn get(&self, call: &Call, what: &'static str, limit: u64) -> Result<Bytes, FetchError> {
         let errand = Errand::new(self.url.clone(), &call.url);
-        let answer = self.transport.send(&errand, &call).await?;
+        let answer = self.transport.send(&errand, call).await?;
         let url = self.url.clone();
         match answer.status().as_u16() {
-            200 => {}
-            404 | 410 => return Err(FetchError::NotFound { url, tags: Vec::new() }),
+            200 => read_body(&errand, what, answer, limit).await,
+            404 | 410 => Err(FetchError::NotFound { url, tags: Vec::new() }),
             status @ (401 | 403) => {
                 let authenticated = call.authorization.is_some();
                 let elsewhere = Vec::new();
-                return Err(FetchError::Unauthorized { url, status, authenticated, elsewhere });
+                Err(FetchError::Unauthorized { url, status, authenticated, elsewhere })
             }
-            status => {
-                return Err(FetchError::Status { url, target: target(&call.url), status });
-            }
+            status => Err(FetchError::Status { url, target: target(&call.url), status }),
         }
-        let limit = self.limit;
-        let body = read_body(&errand, "download", answer, limit).await?;
-        unpack(&self.url, move || unbox(body, limit)).await
     }
+}
+
+/// A URL as an error may show it: its query may be a signature of another kind.
+fn without_query(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.to_string()
 }

@@ -8,13 +8,14 @@
 
 mod challenge;
 mod session;
+mod signatures;
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use wasmplug_api::{Digest, ImageReference};
 
 use self::session::Session;
-use super::{Fetcher, Identity, blocking, unpack};
+use super::{Fetcher, FoundSignatures, Identity, blocking, unpack};
 use crate::{
     auth::RegistryCredentials,
     error::FetchError,
@@ -68,6 +69,20 @@ impl<'a> OciFetcher<'a> {
         Ok((actual, document))
     }
 
+    async fn blob(
+        &mut self,
+        digest: &Digest,
+        what: &'static str,
+        limit: u64,
+    ) -> Result<Bytes, FetchError> {
+        let answer = self.session.get(&["blobs", &digest.to_string()], None, false).await?;
+        let blob = read_body(self.session.errand(), what, answer, limit).await?;
+        let hashed = blob.clone();
+        let actual = blocking(&self.url, move || Digest::sha256_of(&hashed)).await?;
+        self.check(what, Some(digest), &actual)?;
+        Ok(blob)
+    }
+
     fn check(
         &self,
         what: &'static str,
@@ -116,6 +131,15 @@ impl Fetcher for OciFetcher<'_> {
         Ok((Identity { manifest: Some(manifest), index, private }, image))
     }
 
+    async fn signatures(&mut self, identity: &Identity) -> Result<FoundSignatures, FetchError> {
+        let mut found = FoundSignatures::default();
+        // A signature of an index speaks for all that it lists.
+        for subject in [&identity.manifest, &identity.index].into_iter().flatten() {
+            self.find_signatures(subject, &mut found).await?;
+        }
+        Ok(found)
+    }
+
     async fn download(&mut self, image: ImageManifest) -> Result<Bytes, FetchError> {
         let ModuleLayer { digest, size, packing } =
             image.module_layer().map_err(|source| self.no_module(source))?;
@@ -123,11 +147,7 @@ impl Fetcher for OciFetcher<'_> {
         if size > limit {
             return Err(FetchError::TooLarge { url: self.url.clone(), what: "layer", limit });
         }
-        let answer = self.session.get(&["blobs", &digest.to_string()], None, false).await?;
-        let layer = read_body(self.session.errand(), "layer", answer, limit).await?;
-        let hashed = layer.clone();
-        let actual = blocking(&self.url, move || Digest::sha256_of(&hashed)).await?;
-        self.check("layer", Some(&digest), &actual)?;
+        let layer = self.blob(&digest, "layer", limit).await?;
         match packing {
             Packing::Bare => Ok(layer),
             Packing::Tar(compression) => {

@@ -52,6 +52,7 @@ pub(crate) fn request(url: &str) -> ModuleRequest {
         sha256: None,
         pull_policy: PullPolicy::IfNotPresent,
         credentials: None,
+        verification_key: None,
     }
 }
 

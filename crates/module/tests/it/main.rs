@@ -12,5 +12,7 @@ mod foreign;
 mod http;
 mod images;
 mod local_file;
+mod openssl;
 mod policy;
+mod signatures;
 mod tls;
