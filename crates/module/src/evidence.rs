@@ -10,7 +10,7 @@ use std::{
 
 use wasmplug_api::Digest;
 
-use crate::{cache::write_atomically, signature::Evidence};
+use crate::{signature::Evidence, write::Writer};
 
 /// Largest file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -21,13 +21,14 @@ const MAX_KEPT: usize = 32;
 #[derive(Debug, Clone)]
 pub(crate) struct EvidenceStore {
     directory: PathBuf,
+    writer: Writer,
 }
 
 // === impl EvidenceStore ===
 
 impl EvidenceStore {
-    pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.join("signatures").join("sha256") }
+    pub(crate) fn new(directory: &Path, writer: Writer) -> Self {
+        Self { directory: directory.join("signatures").join("sha256"), writer }
     }
 
     /// What is kept about any of these; a file that cannot be read counts as absent.
@@ -51,7 +52,7 @@ impl EvidenceStore {
         let excess = kept.len().saturating_sub(MAX_KEPT);
         kept.drain(..excess);
         fs_err::create_dir_all(&self.directory)?;
-        write_atomically(&self.path(subject), &serde_json::to_vec(&kept)?)
+        self.writer.replace(&self.path(subject), &serde_json::to_vec(&kept)?)
     }
 
     /// Forgets all but these.

@@ -24,6 +24,7 @@
 //!         sha256: None,
 //!         pull_policy: PullPolicy::Unspecified,
 //!         credentials: None,
+//!         refresh: false,
 //!         verification_key: None,
 //!     })
 //!     .await?;
@@ -44,12 +45,15 @@ mod address_guard;
 mod auth;
 mod cache;
 mod contents;
+mod counters;
 mod demand;
+mod disk;
 mod error;
 mod evidence;
 mod fetch;
 mod image;
 mod index;
+mod lock;
 mod options;
 mod pull_secret;
 mod request;
@@ -58,18 +62,24 @@ mod store;
 mod tls;
 mod transport;
 mod unpack;
+mod write;
 
 pub use address_guard::{AddressGuard, BlockedAddress};
 pub use auth::{CredentialsError, RegistryCredentials};
 pub use contents::Contents;
 pub use error::{FetchError, Mismatch, RedirectRefused, StoreError};
 pub use image::ImageError;
+pub use lock::ModuleLease;
 pub use options::StoreOptions;
 pub use pull_secret::{PullSecretError, PullSecrets};
-pub use request::{ChecksumMatch, FetchSource, FetchedModule, ModuleRequest, Pruned};
+pub use request::{
+    CachedModule, ChecksumMatch, FetchSource, FetchedModule, ModuleRequest, Pruned, Removed,
+    StoreCounters,
+};
 pub use signature::{
     KeyError, PolicyError, Rejection, SignatureError, SignaturePolicy, VerificationKeys,
     VerifiedSignature,
 };
 pub use store::ModuleStore;
 pub use unpack::UnpackError;
+pub use write::WriteHook;

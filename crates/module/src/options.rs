@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::signature::SignaturePolicy;
+use crate::{signature::SignaturePolicy, write::WriteHook};
 
 /// Largest module unless configured: what Istio's agent allows.
 ///
 /// Source: Istio, `ISTIO_WASM_MAX_BINARY_SIZE_BYTES`.
 const DEFAULT_MAX_MODULE_BYTES: u64 = 256 * 1024 * 1024;
+/// Some hundred plugins, and little for a disk that has room for container images.
+const DEFAULT_MAX_CACHE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+const DEFAULT_MAX_UNUSED: Duration = Duration::from_hours(30 * 24);
 /// Source: Istio, the fixed timeout of generated remote code.
 const DEFAULT_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Wait before the second try; doubled before the third.
@@ -20,13 +23,19 @@ const DEFAULT_RETRY_DELAY: Duration = Duration::from_millis(500);
 pub struct StoreOptions {
     /// Where modules are kept; made if it is not there.
     ///
-    /// One process should own it: another one may share the modules, but the last writer decides
-    /// what URLs are known to point at.
+    /// Any number of processes may share it.
     pub directory: PathBuf,
     /// Largest module, and largest layer or download, compressed or inflated, in bytes.
     ///
     /// What is larger is refused, never cut. Default: 256 MiB.
     pub max_module_bytes: u64,
+    /// Largest size of all modules in the directory, in bytes; those that were not used for longest
+    /// go first, and never what a process has loaded. Default: 4 GiB.
+    pub max_cache_bytes: u64,
+    /// How long a module stays that nobody uses. Default: 30 days.
+    ///
+    /// Differs: Istio removes what was not *pushed* for a day, also while it is in use.
+    pub max_unused: Duration,
     /// Longest time for one fetch with all its requests and repetitions. Default: 30 s.
     pub fetch_timeout: Duration,
     /// Wait before the second of three tries; doubled before the third. Default: 500 ms.
@@ -50,6 +59,8 @@ pub struct StoreOptions {
     ///
     /// Default: none; then only `verificationKey` of a resource counts.
     pub signature_policy: Option<SignaturePolicy>,
+    /// Called at each step of writing a file; for tests of crashes. Default: none.
+    pub write_hook: Option<WriteHook>,
 }
 
 // === impl StoreOptions ===
@@ -60,6 +71,8 @@ impl StoreOptions {
         Self {
             directory: directory.into(),
             max_module_bytes: DEFAULT_MAX_MODULE_BYTES,
+            max_cache_bytes: DEFAULT_MAX_CACHE_BYTES,
+            max_unused: DEFAULT_MAX_UNUSED,
             fetch_timeout: DEFAULT_FETCH_TIMEOUT,
             retry_delay: DEFAULT_RETRY_DELAY,
             plain_http_registries: Vec::new(),
@@ -67,6 +80,7 @@ impl StoreOptions {
             blocked_networks: Vec::new(),
             hosts: BTreeMap::new(),
             signature_policy: None,
+            write_hook: None,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Cache lookup, single flight, fetch, verify, insert.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -13,21 +13,28 @@ use wasmplug_api::{Digest, ModuleUrl};
 
 use crate::{
     auth::Credential,
-    cache::Cache,
     contents::check_module,
+    counters::Counters,
     demand::{Demands, Met},
+    disk::{Disk, Keep},
     error::{FetchError, Mismatch, StoreError},
-    evidence::EvidenceStore,
     fetch::{
         Fetcher, FoundSignatures, Identity, blocking, file::FileFetcher, http::HttpFetcher,
         oci::OciFetcher,
     },
-    index::{Entry, Index},
+    index::Entry,
+    lock::{ModuleLease, Turn},
     options::StoreOptions,
-    request::{ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest, Pruned},
+    request::{
+        CachedModule, ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest,
+        Pruned, Removed, StoreCounters,
+    },
     signature::{Evidence, Subject},
     transport::Transport,
 };
+
+/// How often a process looks whether another one has finished fetching.
+const TURN_POLL: Duration = Duration::from_millis(20);
 
 /// Modules by URL, kept on disk; cheap to clone, and all clones are one store.
 ///
@@ -41,16 +48,10 @@ pub struct ModuleStore {
 struct Inner {
     options: StoreOptions,
     transport: Transport,
+    /// Apart from the rest because threads that may block share it.
     disk: Arc<Disk>,
     flights: Mutex<HashMap<FlightKey, Flight>>,
-}
-
-/// What is kept; apart from the rest because threads that may block share it.
-#[derive(Debug)]
-struct Disk {
-    cache: Cache,
-    index: Index,
-    evidence: EvidenceStore,
+    counters: Counters,
 }
 
 /// A request, and what was worked out about it.
@@ -87,6 +88,7 @@ struct Verified {
     digests: ContentDigests,
     checksum: Option<ChecksumMatch>,
     signed: Met,
+    lease: ModuleLease,
 }
 
 // === impl ModuleStore ===
@@ -101,12 +103,9 @@ impl ModuleStore {
         let transport = Transport::new(&options)?;
         let directory = &options.directory;
         let at = |source| StoreError::Directory { directory: directory.clone(), source };
-        let cache = Cache::open(directory, options.max_module_bytes).map_err(at)?;
-        let index = Index::open(directory).map_err(at)?;
-        let flights = Mutex::new(HashMap::new());
-        let evidence = EvidenceStore::new(directory);
-        let disk = Arc::new(Disk { cache, index, evidence });
-        Ok(Self { inner: Arc::new(Inner { options, transport, disk, flights }) })
+        let disk = Arc::new(Disk::open(&options).map_err(at)?);
+        let (flights, counters) = (Mutex::new(HashMap::new()), Counters::default());
+        Ok(Self { inner: Arc::new(Inner { options, transport, disk, flights, counters }) })
     }
 
     /// Gets a verified module.
@@ -129,7 +128,12 @@ impl ModuleStore {
         if let ModuleUrl::File(_) = &request.url {
             return store.fetch_unbounded(&wanted).await;
         }
-        if let Some(hit) = store.lookup(&wanted).await? {
+        let hit = store.lookup(&wanted).await?;
+        store.counters.count_lookup(hit.is_some());
+        if let Some(hit) = hit {
+            if request.refresh {
+                store.look_for_move(&wanted, &hit).await;
+            }
             return Ok(hit);
         }
         let seat = store.board(&wanted);
@@ -138,24 +142,40 @@ impl ModuleStore {
         Ok(fetched)
     }
 
-    /// Removes modules that nobody got from the cache since a point in time, except those in use.
+    /// Removes what nobody has used since a point in time, and, beginning with what was not used
+    /// for longest, as much as it takes to have at most `max_bytes`.
     ///
-    /// What was removed is fetched again when it is wanted again. Waits for the disk.
-    ///
-    /// Differs: Istio purges what was not *pushed* for a day, also while it is in use.
+    /// What a process has loaded stays. What was removed is fetched again when it is wanted again.
+    /// Waits for the disk.
     ///
     /// # Errors
     ///
     /// Those of the disk; what was removed before stays removed.
-    pub fn prune(&self, unused_since: SystemTime, in_use: &HashSet<Digest>) -> io::Result<Pruned> {
-        let Disk { cache, index, evidence } = &*self.inner.disk;
-        let (files, bytes) = cache.prune(unused_since, in_use)?;
-        if files > 0 {
-            index.retain(|module| cache.has(module))?;
-            let known = index.known();
-            evidence.retain(|hex| known.contains(hex))?;
-        }
-        Ok(Pruned { files, bytes })
+    pub fn evict(&self, unused_since: SystemTime, max_bytes: u64) -> io::Result<Pruned> {
+        self.inner.disk.evict(unused_since, max_bytes)
+    }
+
+    /// Removes one module, unless a process has loaded it. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk.
+    pub fn remove(&self, digest: &Digest) -> io::Result<Removed> {
+        self.inner.disk.remove(digest)
+    }
+
+    /// What it has done since it was opened.
+    pub fn counters(&self) -> StoreCounters {
+        self.inner.counters.read()
+    }
+
+    /// All modules in the cache, the one that was used last at the end. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk.
+    pub fn list(&self) -> io::Result<Vec<CachedModule>> {
+        self.inner.disk.list()
     }
 }
 
@@ -171,10 +191,11 @@ impl Inner {
     /// Answers from the cache, if everything allows it.
     async fn lookup(&self, wanted: &Wanted<'_>) -> Result<Option<FetchedModule>, FetchError> {
         let request = wanted.request;
-        let Some(entry) = self.disk.index.entry(&wanted.url) else { return Ok(None) };
+        let Some(entry) = self.entry(&wanted.url).await? else { return Ok(None) };
         let seen = entry.versions.get(&request.resource.to_string());
         let changed =
             request.resource_version.is_empty() || seen != Some(&request.resource_version);
+        let changed = changed || request.refresh;
         let allowed = entry.allows(wanted.fingerprint.as_ref());
         if (request.pulls_always() && changed) || !allowed {
             return Ok(None);
@@ -188,7 +209,7 @@ impl Inner {
                 None => return Ok(None),
             },
         };
-        let Some(bytes) = self.read_cached(&wanted.url, &digests.module).await? else {
+        let Some((bytes, lease)) = self.read_cached(&wanted.url, &digests.module).await? else {
             return Ok(None);
         };
         let evidence = self.kept_evidence(wanted, &digests).await?;
@@ -196,7 +217,7 @@ impl Inner {
         let Ok(signed) = wanted.demands.check(&evidence, digests.subject(&bytes)) else {
             return Ok(None);
         };
-        let verified = Verified { bytes, digests, checksum, signed };
+        let verified = Verified { bytes, digests, checksum, signed, lease };
         Ok(Some(verified.into_module(FetchSource::Cache)))
     }
 
@@ -215,13 +236,64 @@ impl Inner {
 
     /// Asks the registry or server.
     async fn fetch(&self, wanted: &Wanted<'_>) -> Result<FetchedModule, FetchError> {
+        let _turn = self.turn(&wanted.url).await?;
         // Another flight may have landed between the first look and this one.
         if let Some(hit) = self.lookup(wanted).await? {
             return Ok(hit);
         }
         let limit = self.options.fetch_timeout;
         let fetched = tokio::time::timeout(limit, self.fetch_unbounded(wanted)).await;
-        fetched.unwrap_or_else(|_| Err(FetchError::TimedOut { url: wanted.url.clone(), limit }))
+        let fetched = fetched
+            .unwrap_or_else(|_| Err(FetchError::TimedOut { url: wanted.url.clone(), limit }));
+        self.counters.count_fetch(&fetched);
+        fetched
+    }
+
+    /// Tells if a tag points at another image now; what cannot be found out is no failure, since
+    /// nothing depends on it.
+    async fn look_for_move(&self, wanted: &Wanted<'_>, hit: &FetchedModule) {
+        let (ModuleUrl::Oci(reference), Some(from)) = (&wanted.request.url, &hit.manifest_digest)
+        else {
+            return;
+        };
+        if reference.digest.is_some() {
+            return;
+        }
+        let credentials = wanted.request.credentials.as_ref();
+        let (transport, options, url) = (&self.transport, &self.options, wanted.url.clone());
+        let located = async {
+            OciFetcher::new(transport, options, url, reference, credentials)?.locate().await
+        };
+        match tokio::time::timeout(options.fetch_timeout, located).await {
+            Ok(Ok((Identity { manifest: Some(to), .. }, _))) if to != *from => {
+                self.counters.tag_moved(&wanted.url, from, &to, false);
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(url = %wanted.url, error = %error, "cannot look at a tag");
+            }
+            Err(_) => tracing::debug!(url = %wanted.url, "looking at a tag took too long"),
+        }
+    }
+
+    /// Waits until no other process fetches from this URL, so that they download it once.
+    ///
+    /// Nobody depends on it: who waits for too long, or has no disk for locks, goes on without.
+    async fn turn(&self, url: &str) -> Result<Option<Turn>, FetchError> {
+        let wait = async {
+            loop {
+                let (disk, owned) = (Arc::clone(&self.disk), url.to_owned());
+                match blocking(url, move || disk.try_turn(&owned)).await? {
+                    Ok(Some(turn)) => return Ok(Some(turn)),
+                    Ok(None) => tokio::time::sleep(TURN_POLL).await,
+                    Err(error) => {
+                        tracing::debug!(error = %error, "cannot lock the module cache");
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(self.options.fetch_timeout, wait).await.unwrap_or(Ok(None))
     }
 
     async fn fetch_unbounded(&self, wanted: &Wanted<'_>) -> Result<FetchedModule, FetchError> {
@@ -259,24 +331,40 @@ impl Inner {
             // An image that is not signed is not even downloaded.
             self.check_signatures(wanted, fetcher, &identity, identity.subject()).await?;
         }
-        let known = identity.manifest.as_ref().and_then(|it| self.disk.index.module_of(it));
+        let known = match identity.manifest.clone() {
+            Some(manifest) => {
+                let disk = Arc::clone(&self.disk);
+                blocking(url, move || disk.index.module_of(&manifest)).await?
+            }
+            None => None,
+        };
         let cached = match &known {
             Some(module) => self.read_cached(url, module).await?,
             None => None,
         };
-        let (bytes, source) = match cached {
-            Some(bytes) => (bytes, FetchSource::Cache),
-            None => (fetcher.download(located).await?, FetchSource::Network),
+        let (bytes, lease, source) = match cached {
+            Some((bytes, lease)) => (bytes, lease, FetchSource::Cache),
+            None => {
+                let bytes = fetcher.download(located).await?;
+                (bytes, ModuleLease::default(), FetchSource::Network)
+            }
         };
         let private = identity.private;
         let mut verified = verify(wanted.request, bytes, &identity).await?;
+        verified.lease = lease;
         let subject = verified.digests.subject(&verified.bytes);
         verified.signed = self.check_signatures(wanted, fetcher, &identity, subject).await?;
         if matches!(wanted.request.url, ModuleUrl::File(_)) {
             return Ok(verified.into_module(FetchSource::File));
         }
+        let before = self.entry(url).await?.and_then(|entry| entry.manifest);
+        if let (Some(from), Some(to)) = (&before, &verified.digests.manifest)
+            && from != to
+        {
+            self.counters.tag_moved(url, from, to, true);
+        }
         let fingerprint = wanted.fingerprint.as_ref().filter(|_| private);
-        self.keep(url, &verified, source, fingerprint).await?;
+        self.keep(url, &mut verified, source, fingerprint).await?;
         Ok(verified.into_module(source))
     }
 
@@ -292,9 +380,9 @@ impl Inner {
         if demands.is_empty() {
             return Ok(Met::default());
         }
-        let kept = self.disk.evidence.clone();
+        let disk = Arc::clone(&self.disk);
         let about: Vec<Digest> = subject.digests().cloned().collect();
-        let kept = blocking(&wanted.url, move || kept.read(about.iter())).await?;
+        let kept = blocking(&wanted.url, move || disk.evidence(about.iter())).await?;
         if let Ok(met) = demands.check(&kept, subject) {
             return Ok(met);
         }
@@ -311,7 +399,7 @@ impl Inner {
             return Ok(Vec::new());
         }
         let (disk, digests) = (Arc::clone(&self.disk), digests.clone());
-        blocking(&wanted.url, move || disk.evidence.read(digests.all())).await
+        blocking(&wanted.url, move || disk.evidence(digests.all())).await
     }
 
     /// Puts a verified module into the cache.
@@ -321,24 +409,22 @@ impl Inner {
     async fn keep(
         &self,
         url: &str,
-        verified: &Verified,
+        verified: &mut Verified,
         source: FetchSource,
         fingerprint: Option<&Digest>,
     ) -> Result<(), FetchError> {
-        let (bytes, digests) = (verified.bytes.clone(), verified.digests.clone());
-        let evidence = verified.signed.evidence.clone();
-        let fingerprint = fingerprint.cloned();
-        self.write(url, move |disk, url| {
-            if source == FetchSource::Network {
-                disk.cache.insert(&digests.module, &bytes)?;
-            }
-            if !evidence.is_empty() {
-                let subject = digests.manifest.as_ref().unwrap_or(&digests.module);
-                disk.evidence.insert(subject, &evidence)?;
-            }
-            disk.index.update(url, |old| Entry::renewed(old, digests, fingerprint))
-        })
-        .await
+        let keep = Keep {
+            url: url.to_owned(),
+            digests: verified.digests.clone(),
+            bytes: (source == FetchSource::Network).then(|| verified.bytes.clone()),
+            evidence: verified.signed.evidence.clone(),
+            fingerprint: fingerprint.cloned(),
+        };
+        let lease = self.write(url, move |disk, _| disk.keep(keep)).await?;
+        if let (Some(lease), FetchSource::Network) = (lease, source) {
+            verified.lease = lease;
+        }
+        Ok(())
     }
 
     /// Remembers that this version of the resource was served, once it was.
@@ -354,28 +440,38 @@ impl Inner {
             }),
         })
         .await
+        .map(drop)
+    }
+
+    async fn entry(&self, url: &str) -> Result<Option<Entry>, FetchError> {
+        let (disk, owned) = (Arc::clone(&self.disk), url.to_owned());
+        blocking(url, move || disk.index.entry(&owned)).await
     }
 
     /// Reads a module; a disk that cannot be read counts as an empty one.
-    async fn read_cached(&self, url: &str, digest: &Digest) -> Result<Option<Bytes>, FetchError> {
-        let (disk, digest) = (Arc::clone(&self.disk), digest.clone());
-        let read = blocking(url, move || disk.cache.read(&digest)).await?;
-        Ok(read.unwrap_or_else(|error| {
-            tracing::warn!(url, error = %error, "cannot read the module cache");
-            None
-        }))
-    }
-
-    async fn write(
+    async fn read_cached(
         &self,
         url: &str,
-        work: impl FnOnce(&Disk, &str) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), FetchError> {
+        digest: &Digest,
+    ) -> Result<Option<(Bytes, ModuleLease)>, FetchError> {
+        let (disk, digest) = (Arc::clone(&self.disk), digest.clone());
+        blocking(url, move || disk.read(&digest)).await
+    }
+
+    /// Writes to the disk; a failure is a warning, and then there is nothing to return.
+    async fn write<T: Send + 'static>(
+        &self,
+        url: &str,
+        work: impl FnOnce(&Disk, &str) -> io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, FetchError> {
         let (disk, owned) = (Arc::clone(&self.disk), url.to_owned());
-        if let Err(error) = blocking(url, move || work(&disk, &owned)).await? {
-            tracing::warn!(url, error = %error, "cannot write the module cache");
+        match blocking(url, move || work(&disk, &owned)).await? {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                tracing::warn!(url, error = %error, "cannot write the module cache");
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     fn fingerprint(&self, request: &ModuleRequest) -> Option<Digest> {
@@ -418,7 +514,7 @@ async fn verify(
             }
         },
     };
-    Ok(Verified { bytes, digests, checksum, signed: Met::default() })
+    Ok(Verified { bytes, digests, checksum, signed: Met::default(), lease: ModuleLease::default() })
 }
 
 // === impl Verified ===
@@ -434,6 +530,7 @@ impl Verified {
             checksum: self.checksum,
             signatures: self.signed.verified,
             source,
+            lease: self.lease,
         }
     }
 }

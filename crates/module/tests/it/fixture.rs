@@ -38,6 +38,11 @@ impl Fixture {
         self.store = ModuleStore::open(self.options.clone()).unwrap();
     }
 
+    /// A second store on the same directory.
+    pub(crate) fn another(&self) -> ModuleStore {
+        ModuleStore::open(self.options.clone()).unwrap()
+    }
+
     pub(crate) async fn get(&self, url: &str) -> Result<FetchedModule, FetchError> {
         self.store.get(&request(url)).await
     }
@@ -52,6 +57,7 @@ pub(crate) fn request(url: &str) -> ModuleRequest {
         sha256: None,
         pull_policy: PullPolicy::IfNotPresent,
         credentials: None,
+        refresh: false,
         verification_key: None,
     }
 }

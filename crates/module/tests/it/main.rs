@@ -4,8 +4,10 @@
 
 mod addresses;
 mod cache;
+mod crash;
 mod credentials;
 mod digests;
+mod disk;
 mod failures;
 mod fixture;
 mod foreign;
