@@ -1,11 +1,11 @@
-//! What the registry answers: the pull half of the distribution specification, and tokens.
+//! What the registry answers: pulling, and tokens; pushing is in `upload`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::{Access, Account, Fault, Repository, State, media_type, sha256};
+use super::{Access, Account, Fault, Repository, State, media_type, sha256, upload};
 use crate::{
     message::{End, Received, Reply, Scripted},
     server::Service,
@@ -59,9 +59,10 @@ fn answer(state: &mut State, received: &Received) -> Scripted {
 }
 
 /// The answer without its body, and the body if the answer is content.
-fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
+fn route(state: &mut State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     let (path, query) = received.path.split_once('?').unwrap_or((&received.path, ""));
-    if !matches!(received.method.as_str(), "GET" | "HEAD") {
+    let is_write = !matches!(received.method.as_str(), "GET" | "HEAD");
+    if is_write && !state.is_writable {
         let reply = error(405, "UNSUPPORTED", "this registry is read-only", &Value::Null);
         return (reply, None);
     }
@@ -71,6 +72,9 @@ fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     if let Some(challenge) = challenge(&state.access, received, path) {
         let reply = error(401, "UNAUTHORIZED", "authentication required", &Value::Null);
         return (reply.header("www-authenticate", &challenge), None);
+    }
+    if is_write {
+        return (upload::answer(state, received), None);
     }
     let not_found = |code: &str, name: &str| {
         (error(404, code, "not known to this registry", &json!({ "name": name })), None)
@@ -103,7 +107,7 @@ fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
 }
 
 /// `/v2/NAME/{manifests,blobs,referrers}/REFERENCE` or `/v2/NAME/tags/list`.
-fn split_path(path: &str) -> Option<(&str, &str, &str)> {
+pub(super) fn split_path(path: &str) -> Option<(&str, &str, &str)> {
     let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
     let (name, kind) = rest.rsplit_once('/')?;
     let known = match kind {
@@ -176,12 +180,12 @@ fn token(access: &Access, received: &Received) -> Reply {
 }
 
 /// An answer with the header by which clients recognise a registry.
-fn versioned(status: u16) -> Reply {
+pub(super) fn versioned(status: u16) -> Reply {
     Reply::new(status).header("docker-distribution-api-version", "registry/2.0")
 }
 
 /// Source: OCI Distribution Specification, "Error Codes".
-fn error(status: u16, code: &str, message: &str, detail: &Value) -> Reply {
+pub(super) fn error(status: u16, code: &str, message: &str, detail: &Value) -> Reply {
     let body = json!({ "errors": [{ "code": code, "message": message, "detail": detail }] });
     versioned(status).header("content-type", "application/json").body(body.to_string())
 }
