@@ -12,7 +12,7 @@
 //!
 //! ```no_run
 //! use wasmplug_api::{ModuleUrl, NamespacedName, PullPolicy};
-//! use wasmplug_module::{ModuleRequest, ModuleStore, StoreOptions};
+//! use wasmplug_module::{ModuleRequest, ModuleStore, Progress, StoreOptions};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = ModuleStore::open(StoreOptions::new("/var/lib/wasmplug/modules"))?;
@@ -25,6 +25,7 @@
 //!         pull_policy: PullPolicy::Unspecified,
 //!         credentials: None,
 //!         refresh: false,
+//!         progress: Progress::default(),
 //!         verification_key: None,
 //!     })
 //!     .await?;
@@ -55,6 +56,9 @@ mod image;
 mod index;
 mod lock;
 mod options;
+mod pack;
+mod progress;
+mod publish;
 mod pull_secret;
 mod request;
 mod signature;
@@ -71,14 +75,17 @@ pub use error::{FetchError, Mismatch, RedirectRefused, StoreError};
 pub use image::ImageError;
 pub use lock::ModuleLease;
 pub use options::StoreOptions;
+pub use pack::{ImageLayout, PackedImage};
+pub use progress::Progress;
+pub use publish::{PushedSignature, SignImageError};
 pub use pull_secret::{PullSecretError, PullSecrets};
 pub use request::{
     CachedModule, ChecksumMatch, FetchSource, FetchedModule, ModuleRequest, Pruned, Removed,
     StoreCounters,
 };
 pub use signature::{
-    KeyError, PolicyError, Rejection, SignatureError, SignaturePolicy, VerificationKeys,
-    VerifiedSignature,
+    KeyError, PolicyError, Rejection, SignError, SignatureError, SignaturePolicy, SigningKey,
+    SigningKeyError, VerificationKeys, VerifiedSignature,
 };
 pub use store::ModuleStore;
 pub use unpack::UnpackError;

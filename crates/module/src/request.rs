@@ -8,6 +8,7 @@ use wasmplug_api::{Digest, ModuleUrl, NamespacedName, PlannedPlugin, PullPolicy}
 use crate::{
     auth::RegistryCredentials,
     lock::ModuleLease,
+    progress::Progress,
     signature::{Subject, VerifiedSignature},
 };
 
@@ -33,6 +34,8 @@ pub struct ModuleRequest {
     /// Under a policy that pulls always, what is found takes effect. Under another one it is only
     /// compared with what is in the cache, so that a tag that was moved is noticed.
     pub refresh: bool,
+    /// Tells how far the fetch has come, to whoever has a clone of it.
+    pub progress: Progress,
     /// Public keys in PEM, one of which must have signed the module; see [`VerificationKeys`].
     ///
     /// [`VerificationKeys`]: crate::VerificationKeys
@@ -160,6 +163,7 @@ impl From<&PlannedPlugin> for ModuleRequest {
             pull_policy: plugin.pull_policy,
             credentials: None,
             refresh: false,
+            progress: Progress::default(),
             verification_key: plugin.verification_key.clone(),
         }
     }
@@ -227,6 +231,7 @@ mod tests {
             pull_policy,
             credentials: None,
             refresh: false,
+            progress: Progress::default(),
             verification_key: None,
         }
     }

@@ -8,15 +8,20 @@
 mod claim;
 mod key;
 mod policy;
+mod sign;
 #[cfg(test)]
 mod tests;
 
 use wasmplug_api::Digest;
 
-pub(crate) use self::claim::{Evidence, Form, Subject};
+pub(crate) use self::{
+    claim::{Evidence, Form, Subject},
+    sign::payload,
+};
 pub use self::{
     key::{KeyError, VerificationKeys},
     policy::{PolicyError, SignaturePolicy},
+    sign::{SignError, SigningKey, SigningKeyError},
 };
 
 /// A signature that counts.

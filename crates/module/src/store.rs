@@ -25,6 +25,7 @@ use crate::{
     index::Entry,
     lock::{ModuleLease, Turn},
     options::StoreOptions,
+    progress::Progress,
     request::{
         CachedModule, ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest,
         Pruned, Removed, StoreCounters,
@@ -164,6 +165,11 @@ impl ModuleStore {
         self.inner.disk.remove(digest)
     }
 
+    /// What requests are made with.
+    pub(crate) fn transport(&self) -> (&Transport, &StoreOptions) {
+        (&self.inner.transport, &self.inner.options)
+    }
+
     /// What it has done since it was opened.
     pub fn counters(&self) -> StoreCounters {
         self.inner.counters.read()
@@ -242,9 +248,14 @@ impl Inner {
             return Ok(hit);
         }
         let limit = self.options.fetch_timeout;
-        let fetched = tokio::time::timeout(limit, self.fetch_unbounded(wanted)).await;
-        let fetched = fetched
-            .unwrap_or_else(|_| Err(FetchError::TimedOut { url: wanted.url.clone(), limit }));
+        let fetched = tokio::select! {
+            // A module that is there wins over time that is up.
+            biased;
+            fetched = self.fetch_unbounded(wanted) => fetched,
+            () = wanted.request.progress.exhausted(limit) => {
+                Err(FetchError::TimedOut { url: wanted.url.clone(), limit })
+            }
+        };
         self.counters.count_fetch(&fetched);
         fetched
     }
@@ -262,7 +273,10 @@ impl Inner {
         let credentials = wanted.request.credentials.as_ref();
         let (transport, options, url) = (&self.transport, &self.options, wanted.url.clone());
         let located = async {
-            OciFetcher::new(transport, options, url, reference, credentials)?.locate().await
+            let progress = Progress::default();
+            OciFetcher::new(transport, options, url, reference, credentials, progress)?
+                .locate()
+                .await
         };
         match tokio::time::timeout(options.fetch_timeout, located).await {
             Ok(Ok((Identity { manifest: Some(to), .. }, _))) if to != *from => {
@@ -307,13 +321,16 @@ impl Inner {
             }
             ModuleUrl::Http(location) => {
                 let (transport, location) = (&self.transport, location.clone());
-                let mut fetcher = HttpFetcher { transport, url, location, limit };
+                let progress = wanted.request.progress.clone();
+                let mut fetcher = HttpFetcher { transport, url, location, limit, progress };
                 self.run(wanted, &mut fetcher).await
             }
             ModuleUrl::Oci(reference) => {
                 let (transport, options) = (&self.transport, &self.options);
                 let credentials = wanted.request.credentials.as_ref();
-                let mut fetcher = OciFetcher::new(transport, options, url, reference, credentials)?;
+                let progress = wanted.request.progress.clone();
+                let mut fetcher =
+                    OciFetcher::new(transport, options, url, reference, credentials, progress)?;
                 self.run(wanted, &mut fetcher).await
             }
         }

@@ -10,7 +10,9 @@ use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Method, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+    },
     redirect::Policy,
 };
 use url::Url;
@@ -20,6 +22,7 @@ use crate::{
     auth::Secret,
     error::{FetchError, RedirectRefused, StoreError, is_transient_status},
     options::StoreOptions,
+    progress::Progress,
     tls,
 };
 
@@ -51,6 +54,7 @@ pub(crate) struct Errand {
     pub(crate) url: String,
     /// Whether the user named this machine, so that it may name itself again.
     loopback: bool,
+    progress: Progress,
 }
 
 /// One request.
@@ -59,17 +63,31 @@ pub(crate) struct Call {
     pub(crate) url: Url,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<HeaderValue>,
-    /// Body of a POST; without one it is a GET.
-    pub(crate) form: Option<Secret>,
+    pub(crate) body: Body,
     /// Whether the user named the host, rather than another host.
     pub(crate) named: bool,
+}
+
+/// What a request asks for and sends.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    /// A GET.
+    Get,
+    /// A HEAD.
+    Head,
+    /// A POST of a form that holds a secret.
+    Form(Secret),
+    /// A POST without content.
+    Post,
+    /// A PUT of content of this media type.
+    Put(Bytes, String),
 }
 
 // === impl Errand ===
 
 impl Errand {
-    pub(crate) fn new(url: String, first: &Url) -> Self {
-        Self { url, loopback: names_loopback(first) }
+    pub(crate) fn new(url: String, first: &Url, progress: Progress) -> Self {
+        Self { url, loopback: names_loopback(first), progress }
     }
 }
 
@@ -78,7 +96,7 @@ impl Errand {
 impl Call {
     /// A plain GET of a URL that the user named.
     pub(crate) fn get(url: Url) -> Self {
-        Self { url, accept: None, authorization: None, form: None, named: true }
+        Self { url, accept: None, authorization: None, body: Body::Get, named: true }
     }
 }
 
@@ -134,7 +152,9 @@ impl Transport {
         let mut call = call.clone();
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.send_once(errand, &call).await?;
-            if !is_redirect(answer.status()) {
+            // What is uploaded goes where the user sends it and nowhere else.
+            let is_upload = matches!(call.body, Body::Post | Body::Put(..));
+            if is_upload || !is_redirect(answer.status()) {
                 return Ok(answer);
             }
             call = redirected(errand, &call, &answer)?;
@@ -155,7 +175,12 @@ impl Transport {
             target: target(&call.url),
             source,
         })?;
-        let method = if call.form.is_some() { Method::POST } else { Method::GET };
+        let method = match &call.body {
+            Body::Get => Method::GET,
+            Body::Head => Method::HEAD,
+            Body::Form(_) | Body::Post => Method::POST,
+            Body::Put(..) => Method::PUT,
+        };
         let mut request = client.request(method, call.url.clone());
         if let Some(accept) = call.accept {
             request = request.header(ACCEPT, accept);
@@ -163,11 +188,17 @@ impl Transport {
         if let Some(authorization) = &call.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if let Some(form) = &call.form {
-            request = request
+        request = match &call.body {
+            Body::Get | Body::Head => request,
+            Body::Form(form) => request
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form.expose().to_owned());
-        }
+                .body(form.expose().to_owned()),
+            Body::Post => request.header(CONTENT_LENGTH, "0"),
+            Body::Put(bytes, media_type) => request
+                .header(CONTENT_TYPE, media_type)
+                .header(CONTENT_LENGTH, bytes.len().to_string())
+                .body(errand.progress.stream(bytes.clone())),
+        };
         request.send().await.map_err(|error| classify(errand, &call.url, error))
     }
 }
@@ -185,6 +216,7 @@ pub(crate) async fn read_body(
         return Err(too_large());
     }
     let url = answer.url().clone();
+    errand.progress.expect(announced);
     let reserved = announced.min(MAX_RESERVED_BYTES);
     let mut body = BytesMut::with_capacity(usize::try_from(reserved).unwrap_or_default());
     loop {
@@ -192,7 +224,10 @@ pub(crate) async fn read_body(
             Ok(Some(chunk)) if (body.len() as u64).saturating_add(chunk.len() as u64) > limit => {
                 return Err(too_large());
             }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => {
+                errand.progress.advance(chunk.len() as u64);
+                body.extend_from_slice(&chunk);
+            }
             Ok(None) => return Ok(body.freeze()),
             Err(error) => return Err(classify(errand, &url, error)),
         }
@@ -253,7 +288,10 @@ fn redirected(errand: &Errand, call: &Call, answer: &Response) -> Result<Call, F
         accept: call.accept,
         authorization: call.authorization.clone().filter(|_| same_origin),
         // A form carries a secret as well; without it the request is a harmless GET.
-        form: call.form.clone().filter(|_| same_origin),
+        body: match &call.body {
+            Body::Form(_) if !same_origin => Body::Get,
+            body => body.clone(),
+        },
         named: call.named && same_origin,
         url: next,
     })

@@ -10,6 +10,7 @@ use super::{Fetcher, FoundSignatures, Identity, beside, unpack};
 use crate::{
     auth::Credential,
     error::FetchError,
+    progress::Progress,
     transport::{Call, Errand, Transport, basic_authorization, read_body, target},
     unpack::unbox,
 };
@@ -21,6 +22,7 @@ pub(crate) struct HttpFetcher<'a> {
     /// What to ask for, user info included.
     pub(crate) location: Url,
     pub(crate) limit: u64,
+    pub(crate) progress: Progress,
 }
 
 // === impl HttpFetcher ===
@@ -63,7 +65,7 @@ impl Fetcher for HttpFetcher<'_> {
 
 impl HttpFetcher<'_> {
     async fn get(&self, call: &Call, what: &'static str, limit: u64) -> Result<Bytes, FetchError> {
-        let errand = Errand::new(self.url.clone(), &call.url);
+        let errand = Errand::new(self.url.clone(), &call.url, self.progress.clone());
         let answer = self.transport.send(&errand, call).await?;
         let url = self.url.clone();
         match answer.status().as_u16() {

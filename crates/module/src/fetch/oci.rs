@@ -14,7 +14,7 @@ use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use wasmplug_api::{Digest, ImageReference};
 
-use self::session::Session;
+pub(crate) use self::session::{Session, Site};
 use super::{Fetcher, FoundSignatures, Identity, blocking, unpack};
 use crate::{
     auth::RegistryCredentials,
@@ -23,6 +23,7 @@ use crate::{
         ACCEPTED_MANIFESTS, Document, ImageError, ImageManifest, IndexEntry, ModuleLayer, Packing,
     },
     options::StoreOptions,
+    progress::Progress,
     transport::{Transport, read_body},
     unpack::{inflate, module_in_tar},
 };
@@ -50,8 +51,10 @@ impl<'a> OciFetcher<'a> {
         url: String,
         reference: &'a ImageReference,
         credentials: Option<&'a RegistryCredentials>,
+        progress: Progress,
     ) -> Result<Self, FetchError> {
-        let session = Session::new(transport, options, url.clone(), reference, credentials)?;
+        let site = Site { transport, options, progress };
+        let session = Session::new(site, url.clone(), reference, credentials)?;
         Ok(Self { session, reference, url, limit: options.max_module_bytes })
     }
 
@@ -60,11 +63,7 @@ impl<'a> OciFetcher<'a> {
         name: &str,
         expected: Option<&Digest>,
     ) -> Result<(Digest, Document), FetchError> {
-        let answer = self.session.get(&["manifests", name], Some(ACCEPTED_MANIFESTS), true).await?;
-        let announced = announced_digest(answer.headers());
-        let body = read_body(self.session.errand(), "manifest", answer, MAX_MANIFEST_BYTES).await?;
-        let actual = Digest::sha256_of(&body);
-        self.check("manifest", expected.or(announced.as_ref()), &actual)?;
+        let (actual, body) = manifest_bytes(&mut self.session, name, expected).await?;
         let document = Document::parse(&body).map_err(|source| self.no_module(source))?;
         Ok((actual, document))
     }
@@ -79,25 +78,8 @@ impl<'a> OciFetcher<'a> {
         let blob = read_body(self.session.errand(), what, answer, limit).await?;
         let hashed = blob.clone();
         let actual = blocking(&self.url, move || Digest::sha256_of(&hashed)).await?;
-        self.check(what, Some(digest), &actual)?;
+        check(&self.url, what, Some(digest), &actual)?;
         Ok(blob)
-    }
-
-    fn check(
-        &self,
-        what: &'static str,
-        expected: Option<&Digest>,
-        actual: &Digest,
-    ) -> Result<(), FetchError> {
-        match expected {
-            Some(expected) if expected != actual => Err(FetchError::Corrupt {
-                url: self.url.clone(),
-                what,
-                expected: expected.clone(),
-                actual: actual.clone(),
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn no_module(&self, source: ImageError) -> FetchError {
@@ -157,6 +139,39 @@ impl Fetcher for OciFetcher<'_> {
                 .await
             }
         }
+    }
+}
+
+/// A manifest or index as it is, and its digest.
+pub(crate) async fn manifest_bytes(
+    session: &mut Session<'_>,
+    name: &str,
+    expected: Option<&Digest>,
+) -> Result<(Digest, Bytes), FetchError> {
+    // Signatures are often not there, and nobody wants to know what else is.
+    let tags = !name.starts_with("sha256-");
+    let answer = session.get(&["manifests", name], Some(ACCEPTED_MANIFESTS), tags).await?;
+    let announced = announced_digest(answer.headers());
+    let body = read_body(session.errand(), "manifest", answer, MAX_MANIFEST_BYTES).await?;
+    let actual = Digest::sha256_of(&body);
+    check(&session.url(), "manifest", expected.or(announced.as_ref()), &actual)?;
+    Ok((actual, body))
+}
+
+fn check(
+    url: &str,
+    what: &'static str,
+    expected: Option<&Digest>,
+    actual: &Digest,
+) -> Result<(), FetchError> {
+    match expected {
+        Some(expected) if expected != actual => Err(FetchError::Corrupt {
+            url: url.to_owned(),
+            what,
+            expected: expected.clone(),
+            actual: actual.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use wasmplug_api::Digest;
 use super::{Rejection, VerificationKeys};
 
 /// What `critical.type` of a simple signing payload must be.
-const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
+pub(super) const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
 /// Statements that say "I signed this"; others are attestations about something else.
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// The only payload of an envelope that is understood.

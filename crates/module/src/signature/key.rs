@@ -19,13 +19,13 @@ use wasmplug_api::Digest;
 const MAX_KEYS: usize = 32;
 
 /// Source: RFC 5480, section 2.1.1.
-const EC_PUBLIC_KEY: Oid = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const SECP256R1: Oid = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const SECP384R1: Oid = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+pub(super) const EC_PUBLIC_KEY: Oid = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(super) const SECP256R1: Oid = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+pub(super) const SECP384R1: Oid = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 /// Source: RFC 8410, section 3.
-const ED25519_KEY: Oid = ObjectIdentifier::new_unwrap("1.3.101.112");
+pub(super) const ED25519_KEY: Oid = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// Source: RFC 8017, appendix A.1.
-const RSA_ENCRYPTION: Oid = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(super) const RSA_ENCRYPTION: Oid = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 static ECDSA_P256: [&dyn VerificationAlgorithm; 2] =
     [&ECDSA_P256_SHA256_ASN1, &ECDSA_P256_SHA384_ASN1];

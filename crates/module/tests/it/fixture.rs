@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use wasmplug_api::{ModuleUrl, NamespacedName, PullPolicy};
-use wasmplug_module::{FetchError, FetchedModule, ModuleRequest, ModuleStore, StoreOptions};
+use wasmplug_module::{
+    FetchError, FetchedModule, ModuleRequest, ModuleStore, Progress, StoreOptions,
+};
 use wasmplug_testkit::{Registry, registry::RegistryBuilder};
 
 /// The smallest module, and two more that are different.
@@ -58,6 +60,7 @@ pub(crate) fn request(url: &str) -> ModuleRequest {
         pull_policy: PullPolicy::IfNotPresent,
         credentials: None,
         refresh: false,
+        progress: Progress::default(),
         verification_key: None,
     }
 }

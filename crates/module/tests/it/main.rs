@@ -16,5 +16,6 @@ mod images;
 mod local_file;
 mod openssl;
 mod policy;
+mod push;
 mod signatures;
 mod tls;

@@ -1,6 +1,9 @@
 //! Keys and signatures made by OpenSSL, which shares no code with what checks them.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -47,6 +50,10 @@ impl KeyPair {
         let public = openssl(directory.path(), &["pkey", "-in", "private.pem", "-pubout"]);
         let public = String::from_utf8(public).unwrap();
         Some(Self { directory, kind, public })
+    }
+
+    pub(crate) fn private(&self) -> PathBuf {
+        self.directory.path().join("private.pem")
     }
 
     /// The raw signature of these bytes.

@@ -11,8 +11,9 @@ use crate::{
     auth::{Credential, RegistryCredentials, Secret},
     error::FetchError,
     options::StoreOptions,
+    progress::Progress,
     transport::{
-        Call, Errand, Transport, basic_authorization, bearer_authorization, read_body, target,
+        Body, Call, Errand, Transport, basic_authorization, bearer_authorization, read_body, target,
     },
 };
 
@@ -25,9 +26,16 @@ const MAX_TAGS: usize = 20;
 /// How a token service knows this client.
 const CLIENT_ID: &str = "wasmplug";
 
-pub(super) struct Session<'a> {
-    transport: &'a Transport,
-    options: &'a StoreOptions,
+/// What all sessions of a store share, and how far this one has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Site<'a> {
+    pub(crate) transport: &'a Transport,
+    pub(crate) options: &'a StoreOptions,
+    pub(crate) progress: Progress,
+}
+
+pub(crate) struct Session<'a> {
+    site: Site<'a>,
     errand: Errand,
     /// `http[s]://registry/v2/repository`, without a slash at the end.
     base: Url,
@@ -57,9 +65,8 @@ struct TagList {
 // === impl Session ===
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        transport: &'a Transport,
-        options: &'a StoreOptions,
+    pub(crate) fn new(
+        site: Site<'a>,
         url: String,
         reference: &'a ImageReference,
         credentials: Option<&'a RegistryCredentials>,
@@ -77,43 +84,52 @@ impl<'a> Session<'a> {
         };
         // Decided before the first byte; nothing later changes it.
         let base = match parse("http") {
-            Ok(http) if speaks_plain_http(options, &http) => http,
+            Ok(http) if speaks_plain_http(site.options, &http) => http,
             _ => https,
         };
-        let errand = Errand::new(url, &base);
+        let errand = Errand::new(url, &base, site.progress.clone());
         let repository = &reference.repository;
         let (authorization, shown) = (None, false);
-        Ok(Self {
-            transport,
-            options,
-            errand,
-            base,
-            repository,
-            credential,
-            elsewhere,
-            authorization,
-            shown,
-        })
+        Ok(Self { site, errand, base, repository, credential, elsewhere, authorization, shown })
     }
 
-    pub(super) fn errand(&self) -> &Errand {
+    /// The URL that all of this is about, for errors.
+    pub(crate) fn url(&self) -> String {
+        self.errand.url.clone()
+    }
+
+    pub(crate) fn errand(&self) -> &Errand {
         &self.errand
     }
 
     /// Whether what was got may only be given to who has the same credential.
-    pub(super) fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         self.shown
     }
 
     /// Gets something below the repository; `tags` tells whether an error should name tags.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &mut self,
         path: &[&str],
         accept: Option<&'static str>,
         tags: bool,
     ) -> Result<Response, FetchError> {
-        let call = self.call(path, accept);
-        let mut answer = self.transport.send(&self.errand, &call).await?;
+        let answer = self.exchange(|session| session.call(path, accept)).await?;
+        match answer.status().as_u16() {
+            404 => {
+                let tags = if tags { self.tags().await } else { Vec::new() };
+                Err(FetchError::NotFound { url: self.errand.url.clone(), tags })
+            }
+            _ => self.accept(answer, &[200]),
+        }
+    }
+
+    /// Sends a request, and sends it again with what the registry asks to be shown.
+    pub(crate) async fn exchange(
+        &mut self,
+        call: impl Fn(&Self) -> Call,
+    ) -> Result<Response, FetchError> {
+        let answer = self.site.transport.send(&self.errand, &call(self)).await?;
         if answer.status().as_u16() == 401
             && let Some(challenge) = challenge::first(answer.headers())
         {
@@ -121,19 +137,25 @@ impl<'a> Session<'a> {
             self.authorization = None;
             self.authorize(challenge).await?;
             if self.authorization.is_some() {
-                let call = self.call(path, accept);
-                answer = self.transport.send(&self.errand, &call).await?;
+                return self.site.transport.send(&self.errand, &call(self)).await;
             }
         }
-        let url = self.errand.url.clone();
+        Ok(answer)
+    }
+
+    /// The answer, if its status is among these.
+    pub(crate) fn accept(
+        &self,
+        answer: Response,
+        statuses: &[u16],
+    ) -> Result<Response, FetchError> {
         match answer.status().as_u16() {
-            200 => Ok(answer),
+            status if statuses.contains(&status) => Ok(answer),
             status @ (401 | 403) => Err(self.unauthorized(status)),
-            404 => {
-                let tags = if tags { self.tags().await } else { Vec::new() };
-                Err(FetchError::NotFound { url, tags })
+            status => {
+                let url = self.errand.url.clone();
+                Err(FetchError::Status { url, target: target(&self.base), status })
             }
-            status => Err(FetchError::Status { url, target: target(&self.base), status }),
         }
     }
 
@@ -142,12 +164,22 @@ impl<'a> Session<'a> {
         FetchError::Unauthorized { url, status, authenticated: self.shown, elsewhere }
     }
 
-    fn call(&self, path: &[&str], accept: Option<&'static str>) -> Call {
+    /// A GET of something below the repository.
+    pub(crate) fn call(&self, path: &[&str], accept: Option<&'static str>) -> Call {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
         Call { accept, authorization: self.authorization.clone(), ..Call::get(url) }
+    }
+
+    /// A request to where the registry sends an upload: with credentials only to itself.
+    pub(crate) fn call_to(&self, location: &str) -> Option<Call> {
+        let url = self.base.join(location).ok()?;
+        let is_own = url.origin() == self.base.origin();
+        let authorization = self.authorization.clone().filter(|_| is_own);
+        let is_downgrade = self.base.scheme() == "https" && url.scheme() != "https";
+        (!is_downgrade).then(|| Call { authorization, named: is_own, ..Call::get(url) })
     }
 
     /// Gets what meets the challenge into `authorization`.
@@ -186,7 +218,7 @@ impl<'a> Session<'a> {
         let mut url = Url::parse(realm).map_err(|_| insecure())?;
         let allowed = match url.scheme() {
             "https" => true,
-            "http" => speaks_plain_http(self.options, &url),
+            "http" => speaks_plain_http(self.site.options, &url),
             _ => false,
         };
         if !allowed {
@@ -205,7 +237,7 @@ impl<'a> Session<'a> {
                     .append_pair("client_id", CLIENT_ID)
                     .append_pair("refresh_token", token.expose())
                     .finish();
-                call.form = Some(Secret::new(form));
+                call.body = Body::Form(Secret::new(form));
             }
             other => {
                 let mut query = call.url.query_pairs_mut();
@@ -223,7 +255,7 @@ impl<'a> Session<'a> {
     }
 
     async fn token(&self, call: &Call) -> Result<Secret, FetchError> {
-        let answer = self.transport.send(&self.errand, call).await?;
+        let answer = self.site.transport.send(&self.errand, call).await?;
         let url = self.errand.url.clone();
         let status = answer.status().as_u16();
         match status {
@@ -246,7 +278,9 @@ impl<'a> Session<'a> {
     async fn tags(&mut self) -> Vec<String> {
         let mut call = self.call(&["tags", "list"], None);
         call.url.query_pairs_mut().append_pair("n", &MAX_TAGS.to_string());
-        let Ok(answer) = self.transport.send(&self.errand, &call).await else { return Vec::new() };
+        let Ok(answer) = self.site.transport.send(&self.errand, &call).await else {
+            return Vec::new();
+        };
         if answer.status().as_u16() != 200 {
             return Vec::new();
         }
