@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderValue;
@@ -107,6 +108,10 @@ pub(crate) struct RunArguments {
     pub(crate) server_name: HeaderValue,
     #[command(flatten)]
     pub(crate) store: StoreArguments,
+    /// How often to look whether tags were moved although no file has changed, such as 30s, 10m or
+    /// 1h: takes effect under `imagePullPolicy: Always`, and is told under others [default: never].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) refresh_interval: Option<Duration>,
     #[command(flatten)]
     pub(crate) logging: LoggingArguments,
 }
@@ -245,6 +250,24 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A whole number of seconds, minutes, hours or days, and more than none.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let error = || format!("`{text}` is not a duration such as 30s, 10m, 1h or 7d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(error)?;
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(error()),
+    };
+    // Digits alone: the parser of numbers would also take a sign.
+    let digits = Some(number).filter(|it| it.bytes().all(|b| b.is_ascii_digit()));
+    let number: Option<u64> = digits.and_then(|digits| digits.parse().ok());
+    let product = number.and_then(|number| number.checked_mul(seconds)).filter(|it| *it > 0);
+    product.map(Duration::from_secs).ok_or_else(error)
+}
+
 fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
     match text.split_once('=') {
         Some((name, address)) if !name.is_empty() => {
@@ -257,7 +280,7 @@ fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arguments, parse_cluster, parse_label};
+    use super::{Arguments, parse_cluster, parse_duration, parse_label};
     use clap::CommandFactory;
 
     #[test]
@@ -271,6 +294,18 @@ mod tests {
         assert_eq!((name.as_str(), address.port()), ("auth", 9000));
         assert!(parse_cluster("127.0.0.1:9000").is_err());
         assert!(parse_cluster("auth=9000").is_err());
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        let seconds = |text| parse_duration(text).map(|it| it.as_secs());
+        assert_eq!(seconds("30s"), Ok(30));
+        assert_eq!(seconds("10m"), Ok(600));
+        assert_eq!(seconds("2d"), Ok(172_800));
+        for text in ["", "s", "30", "0s", "-1s", "+1s", "1.5h", "1w", "1é", "99999999999999999999d"]
+        {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

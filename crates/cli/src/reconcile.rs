@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
 use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Resource, Severity, Workload, plan};
 use wasmplug_host::{Host, Limits};
 use wasmplug_module::ModuleStore;
@@ -22,11 +23,24 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest such wait.
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
+/// Why everything is looked at again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// A file has changed.
+    Change,
+    /// A fetch that failed may succeed now.
+    Retry,
+    /// It is time to look at tags.
+    Refresh,
+}
+
 /// Keeps a proxy in step with resources.
 pub(crate) struct Reconciler {
     workload: Workload,
     builder: SnapshotBuilder,
     has_colours: bool,
+    /// How often tags are looked at although no file has changed; never if it is absent.
+    refresh_interval: Option<Duration>,
 }
 
 // === impl Reconciler ===
@@ -37,10 +51,11 @@ impl Reconciler {
         host: Arc<Host>,
         store: Arc<ModuleStore>,
         environment: &Environment,
+        refresh_interval: Option<Duration>,
     ) -> Self {
         let variables = environment.variables.clone();
         let builder = SnapshotBuilder::new(host, store, Limits::default(), variables);
-        Self { workload, builder, has_colours: environment.has_colours }
+        Self { workload, builder, has_colours: environment.has_colours, refresh_interval }
     }
 
     /// Reads the sources for the first time.
@@ -55,14 +70,16 @@ impl Reconciler {
     }
 
     /// Plans, builds and applies what the sources say now.
-    pub(crate) async fn apply(&mut self, sources: &Sources, proxy: &Proxy) -> Applied {
+    ///
+    /// `refresh` looks at the tags of images although nothing else has changed.
+    async fn apply(&mut self, sources: &Sources, proxy: &Proxy, refresh: bool) -> Applied {
         let resources = sources.resources();
         let plan = plan(&resources, &self.workload);
         let secrets = resources.iter().filter_map(|resource| match resource {
             Resource::Secret(secret) => Some(secret),
             _ => None,
         });
-        let pull = PullOptions { secrets: secrets.collect() };
+        let pull = PullOptions { secrets: secrets.collect(), refresh };
         let snapshot = self.builder.build(&plan, &pull).await;
         let applied = Applied::new(&plan, &snapshot);
         proxy.apply(snapshot).await;
@@ -82,22 +99,29 @@ impl Reconciler {
             1 => output::talk("fetching and compiling 1 plugin"),
             count => output::talk(format!("fetching and compiling {count} plugins")),
         }
-        let mut applied = self.apply(&sources, proxy).await;
+        let mut applied = self.apply(&sources, proxy, false).await;
         applied.talk();
         let mut retry = FIRST_RETRY;
+        let period = self.refresh_interval.unwrap_or(LONGEST_RETRY);
+        let mut refresh = tokio::time::interval(period);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is at once, and everything has just been looked at.
+        refresh.tick().await;
         loop {
-            let is_retry = tokio::select! {
+            let event = tokio::select! {
                 // Cancel-safe: a change is remembered until it is looked at.
                 event = changes.changed() => {
                     if event.is_err() {
                         anyhow::bail!("the files are no longer watched");
                     }
-                    false
+                    Event::Change
                 }
                 // Cancel-safe: a timer.
-                () = tokio::time::sleep(retry), if applied.may_mend => true,
+                () = tokio::time::sleep(retry), if applied.may_mend => Event::Retry,
+                // Cancel-safe: a tick that is not taken stays due.
+                _ = refresh.tick(), if self.refresh_interval.is_some() => Event::Refresh,
             };
-            if !is_retry {
+            if event == Event::Change {
                 tokio::time::sleep(SETTLE).await;
                 changes.borrow_and_update();
                 match sources.read() {
@@ -113,11 +137,14 @@ impl Reconciler {
                     }
                 }
             }
-            let next = self.apply(&sources, proxy).await;
-            if !is_retry || next != applied {
+            let next = self.apply(&sources, proxy, event == Event::Refresh).await;
+            if event == Event::Change || next != applied {
                 next.talk();
             }
-            retry = if is_retry { retry.saturating_mul(2).min(LONGEST_RETRY) } else { FIRST_RETRY };
+            retry = match event {
+                Event::Retry => retry.saturating_mul(2).min(LONGEST_RETRY),
+                Event::Change | Event::Refresh => FIRST_RETRY,
+            };
             applied = next;
         }
     }

@@ -12,7 +12,8 @@ use wasmplug_host::{
     CompiledModule, Host, Limits, LoadError, NoServices, Plugin, StartError, VmHandle, VmIdLease,
 };
 use wasmplug_module::{
-    FetchError, FetchedModule, ModuleRequest, ModuleStore, PullSecretError, PullSecrets,
+    FetchError, FetchedModule, ModuleLease, ModuleRequest, ModuleStore, PullSecretError,
+    PullSecrets,
 };
 
 use crate::snapshot::{
@@ -29,6 +30,8 @@ pub struct SnapshotBuilder {
     version: u64,
     last_good: HashMap<NamespacedName, Arc<PluginSpec>>,
     compiled: HashMap<Digest, CompiledModule>,
+    /// Keeps what is compiled in the cache on disk.
+    leases: HashMap<Digest, ModuleLease>,
 }
 
 /// How modules are pulled for one build.
@@ -36,6 +39,9 @@ pub struct SnapshotBuilder {
 pub struct PullOptions {
     /// The secrets that `imagePullSecret` may name.
     pub secrets: PullSecrets,
+    /// Whether to look for moved tags although the resources have not changed; see
+    /// [`ModuleRequest::refresh`].
+    pub refresh: bool,
 }
 
 /// Why a plugin cannot be taken over.
@@ -105,6 +111,7 @@ impl SnapshotBuilder {
             version: 0,
             last_good: HashMap::new(),
             compiled: HashMap::new(),
+            leases: HashMap::new(),
         }
     }
 
@@ -118,7 +125,10 @@ impl SnapshotBuilder {
         for (plugin, fetched) in planned.into_iter().zip(fetched) {
             let resource = &plugin.resource;
             let made = match fetched {
-                Ok(module) => self.make(plugin, module.digest, module.bytes).await,
+                Ok(module) => {
+                    self.leases.insert(module.digest.clone(), module.lease);
+                    self.make(plugin, module.digest, module.bytes).await
+                }
                 Err(error) => Err(error),
             };
             let spec = match made {
@@ -143,6 +153,8 @@ impl SnapshotBuilder {
         self.last_good = good;
         let used: Vec<&Digest> = self.last_good.values().map(|spec| &spec.digest).collect();
         self.compiled.retain(|digest, _| used.contains(&digest));
+        self.leases.retain(|digest, _| used.contains(&digest));
+        snapshot.modules = self.store.counters();
         snapshot
     }
 
@@ -156,7 +168,8 @@ impl SnapshotBuilder {
             .secrets
             .credentials(plugin)
             .map_err(|source| BuildError::PullSecret { resource: resource(), source })?;
-        let request = ModuleRequest { credentials, ..ModuleRequest::from(plugin) };
+        let refresh = pull.refresh;
+        let request = ModuleRequest { credentials, refresh, ..ModuleRequest::from(plugin) };
         let fetched = self.store.get(&request).await;
         fetched.map_err(|source| BuildError::Fetch { resource: resource(), source })
     }

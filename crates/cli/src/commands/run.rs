@@ -25,7 +25,8 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let host = Arc::new(Host::new()?.with_log_sink(Arc::new(PluginLog)));
     let store = Arc::new(store::open(&arguments.store, environment)?);
     let workload = arguments.workload.workload();
-    let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
+    let refresh = arguments.refresh_interval;
+    let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment, refresh);
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
     let config = proxy_config(arguments, environment);
