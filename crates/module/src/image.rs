@@ -314,7 +314,7 @@ impl IndexEntry {
         })
     }
 
-    fn platform_text(&self) -> String {
+    pub(crate) fn platform_text(&self) -> String {
         match &self.platform {
             Some(Platform { os, architecture, variant }) => {
                 let variant = variant.as_ref().map(|it| format!("/{it}")).unwrap_or_default();

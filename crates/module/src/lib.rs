@@ -43,17 +43,20 @@
 #![deny(clippy::indexing_slicing)]
 
 mod address_guard;
+mod archive;
 mod auth;
 mod cache;
 mod contents;
 mod counters;
 mod demand;
+mod describe;
 mod disk;
 mod error;
 mod evidence;
 mod fetch;
 mod image;
 mod index;
+mod inspect;
 mod lock;
 mod options;
 mod pack;
@@ -69,10 +72,13 @@ mod unpack;
 mod write;
 
 pub use address_guard::{AddressGuard, BlockedAddress};
+pub use archive::{ArchiveError, ArchivedImage};
 pub use auth::{CredentialsError, RegistryCredentials};
 pub use contents::Contents;
+pub use describe::{ImageReport, LayerReport, Loadable};
 pub use error::{FetchError, Mismatch, RedirectRefused, StoreError};
 pub use image::ImageError;
+pub use inspect::{InspectError, ModuleReport};
 pub use lock::ModuleLease;
 pub use options::StoreOptions;
 pub use pack::{ImageLayout, PackedImage};

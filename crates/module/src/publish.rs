@@ -5,10 +5,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use reqwest::header::LOCATION;
-use serde_json::Value;
 use wasmplug_api::{Digest, ImageReference, ModuleUrl};
 
 use crate::{
+    archive::layers_of,
     auth::RegistryCredentials,
     error::FetchError,
     fetch::oci::{Session, Site, manifest_bytes},
@@ -77,10 +77,7 @@ impl ModuleStore {
         let progress = Progress::default();
         let mut session = self.session(reference, credentials, &progress)?;
         let url = session.url();
-        let name = reference
-            .digest
-            .as_ref()
-            .map_or_else(|| reference.tag.clone().unwrap_or_default(), ToString::to_string);
+        let name = reference.manifest_name();
         let found = manifest_bytes(&mut session, &name, reference.digest.as_ref());
         let (image, _) = self.within_time(url.clone(), &progress, found).await?;
         let payload = Bytes::from(payload(reference, &image));
@@ -88,7 +85,7 @@ impl ModuleStore {
         let tag = format!("sha256-{}.sig", image.hex());
         let present = manifest_bytes(&mut session, &tag, None);
         let present = match self.within_time(url.clone(), &progress, present).await {
-            Ok((_, bytes)) => layers(&bytes),
+            Ok((_, bytes)) => layers_of(&bytes),
             Err(FetchError::NotFound { .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
@@ -98,7 +95,7 @@ impl ModuleStore {
         Ok(PushedSignature { image, place })
     }
 
-    fn session<'a>(
+    pub(crate) fn session<'a>(
         &'a self,
         reference: &'a ImageReference,
         credentials: Option<&'a RegistryCredentials>,
@@ -109,7 +106,7 @@ impl ModuleStore {
         Session::new(site, ModuleUrl::Oci(reference.clone()).to_string(), reference, credentials)
     }
 
-    async fn within_time<T>(
+    pub(crate) async fn within_time<T>(
         &self,
         url: String,
         progress: &Progress,
@@ -165,11 +162,4 @@ async fn push_blob(session: &mut Session<'_>, blob: &Bytes) -> Result<(), FetchE
         })
         .await?;
     session.accept(answer, &[201, 202, 204]).map(drop)
-}
-
-/// The layers of a manifest, as they are.
-fn layers(manifest: &[u8]) -> Vec<Value> {
-    let document: Option<Value> = serde_json::from_slice(manifest).ok();
-    let layers = document.as_ref().and_then(|it| it.get("layers")).and_then(Value::as_array);
-    layers.cloned().unwrap_or_default()
 }

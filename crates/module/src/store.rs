@@ -170,6 +170,10 @@ impl ModuleStore {
         (&self.inner.transport, &self.inner.options)
     }
 
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.inner.disk
+    }
+
     /// What it has done since it was opened.
     pub fn counters(&self) -> StoreCounters {
         self.inner.counters.read()
@@ -447,6 +451,10 @@ impl Inner {
     /// Remembers that this version of the resource was served, once it was.
     async fn note_version(&self, wanted: &Wanted<'_>) -> Result<(), FetchError> {
         let request = wanted.request;
+        if request.resource_version.is_empty() {
+            // It counts as changed each time, so there is nothing to remember.
+            return Ok(());
+        }
         let (resource, version) = (request.resource.to_string(), request.resource_version.clone());
         self.write(&wanted.url, move |disk, url| match disk.index.entry(url) {
             None => Ok(()),

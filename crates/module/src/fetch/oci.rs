@@ -74,12 +74,16 @@ impl<'a> OciFetcher<'a> {
         what: &'static str,
         limit: u64,
     ) -> Result<Bytes, FetchError> {
-        let answer = self.session.get(&["blobs", &digest.to_string()], None, false).await?;
-        let blob = read_body(self.session.errand(), what, answer, limit).await?;
-        let hashed = blob.clone();
-        let actual = blocking(&self.url, move || Digest::sha256_of(&hashed)).await?;
-        check(&self.url, what, Some(digest), &actual)?;
-        Ok(blob)
+        blob_bytes(&mut self.session, digest, what, limit).await
+    }
+
+    pub(crate) fn session(&mut self) -> &mut Session<'a> {
+        &mut self.session
+    }
+
+    /// The module's URL, for errors.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     fn no_module(&self, source: ImageError) -> FetchError {
@@ -92,10 +96,8 @@ impl Fetcher for OciFetcher<'_> {
 
     async fn locate(&mut self) -> Result<(Identity, ImageManifest), FetchError> {
         let reference = self.reference;
-        let (digest, document) = match &reference.digest {
-            Some(digest) => self.document(&digest.to_string(), Some(digest)).await?,
-            None => self.document(reference.tag.as_deref().unwrap_or("latest"), None).await?,
-        };
+        let name = reference.manifest_name();
+        let (digest, document) = self.document(&name, reference.digest.as_ref()).await?;
         let (index, manifest, image) = match document {
             Document::Image(image) => (None, digest, image),
             Document::Index(entries) => {
@@ -156,6 +158,21 @@ pub(crate) async fn manifest_bytes(
     let actual = Digest::sha256_of(&body);
     check(&session.url(), "manifest", expected.or(announced.as_ref()), &actual)?;
     Ok((actual, body))
+}
+
+/// A blob, compared with its digest.
+pub(crate) async fn blob_bytes(
+    session: &mut Session<'_>,
+    digest: &Digest,
+    what: &'static str,
+    limit: u64,
+) -> Result<Bytes, FetchError> {
+    let answer = session.get(&["blobs", &digest.to_string()], None, false).await?;
+    let blob = read_body(session.errand(), what, answer, limit).await?;
+    let (url, hashed) = (session.url(), blob.clone());
+    let actual = blocking(&url, move || Digest::sha256_of(&hashed)).await?;
+    check(&url, what, Some(digest), &actual)?;
+    Ok(blob)
 }
 
 fn check(

@@ -98,6 +98,10 @@ impl<'a> Session<'a> {
         self.errand.url.clone()
     }
 
+    pub(crate) fn max_module_bytes(&self) -> u64 {
+        self.site.options.max_module_bytes
+    }
+
     pub(crate) fn errand(&self) -> &Errand {
         &self.errand
     }

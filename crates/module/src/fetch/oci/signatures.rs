@@ -25,7 +25,7 @@ const ACCEPTED_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 impl OciFetcher<'_> {
     /// Every signature of the image with this digest, under every scheme.
-    pub(super) async fn find_signatures(
+    pub(crate) async fn find_signatures(
         &mut self,
         subject: &Digest,
         found: &mut FoundSignatures,
