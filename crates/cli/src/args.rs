@@ -1,5 +1,7 @@
 //! The command line as typed. Doc comments are the help; nothing here does I/O.
 
+mod modules;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderValue;
 use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_proxy::UpstreamAddress;
+
+pub(crate) use self::modules::{
+    CacheArguments, CacheCommand, CacheGcArguments, CacheLsArguments, CacheRmArguments,
+    InspectArguments, Layout, LoadArguments, LoginArguments, PullArguments, PushArguments,
+    SaveArguments, SignArguments, VerifyArguments,
+};
 
 /// Run Istio WasmPlugins anywhere.
 #[derive(Debug, Parser)]
@@ -30,6 +38,14 @@ pub(crate) enum Command {
     Run(Box<RunArguments>),
     Check(CheckArguments),
     Explain(ExplainArguments),
+    Inspect(InspectArguments),
+    Pull(PullArguments),
+    Push(PushArguments),
+    Sign(SignArguments),
+    Verify(VerifyArguments),
+    Save(SaveArguments),
+    Load(LoadArguments),
+    Cache(CacheArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }

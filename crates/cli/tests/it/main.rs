@@ -4,8 +4,10 @@
 
 mod errors;
 mod explain;
+mod modules;
 mod process;
 mod pull_secret;
 mod quickstart;
 mod reload;
 mod scenario;
+mod walkthrough;
