@@ -214,6 +214,14 @@ pub(crate) struct StoreArguments {
     /// Loopback registries always are.
     #[arg(long = "plain-http-registry", value_name = "HOST")]
     pub(crate) plain_http_registries: Vec<String>,
+    /// Registry or server whose certificate is not verified, as `host` or `host:port`; may be
+    /// repeated.
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub(crate) insecure_registries: Vec<String>,
+    /// Registry that is asked in place of another one, as REGISTRY=HOST[:PORT][/PATH]; may be
+    /// repeated.
+    #[arg(long = "registry-mirror", value_name = "REGISTRY=MIRROR", value_parser = parse_mirror)]
+    pub(crate) mirrors: Vec<(String, String)>,
     /// File with certificate authorities in PEM that are trusted beside the system's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -284,6 +292,20 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     product.map(Duration::from_secs).ok_or_else(error)
 }
 
+fn parse_mirror(text: &str) -> Result<(String, String), String> {
+    let is_host = |host: &str| !host.is_empty() && !host.contains("://") && !host.starts_with('/');
+    match text.split_once('=') {
+        // Docker Hub is known by another name than people know it by.
+        Some(("docker.io", mirror)) if is_host(mirror) => {
+            Ok((wasmplug_api::module_url::DOCKER_HUB.to_owned(), mirror.to_owned()))
+        }
+        Some((registry, mirror)) if is_host(mirror) && is_host(registry) => {
+            Ok((registry.to_ascii_lowercase(), mirror.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not of the form REGISTRY=HOST[:PORT][/PATH]")),
+    }
+}
+
 fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
     match text.split_once('=') {
         Some((name, address)) if !name.is_empty() => {
@@ -296,7 +318,7 @@ fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arguments, parse_cluster, parse_duration, parse_label};
+    use super::{Arguments, parse_cluster, parse_duration, parse_label, parse_mirror};
     use clap::CommandFactory;
 
     #[test]
@@ -321,6 +343,16 @@ mod tests {
         for text in ["", "s", "30", "0s", "-1s", "+1s", "1.5h", "1w", "1é", "99999999999999999999d"]
         {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn mirrors_are_hosts_with_a_path() {
+        let parsed = |text| parse_mirror(text).unwrap();
+        assert_eq!(parsed("GHCR.io=a:5000/b"), ("ghcr.io".into(), "a:5000/b".into()));
+        assert_eq!(parsed("docker.io=a"), ("index.docker.io".into(), "a".into()));
+        for text in ["", "ghcr.io", "ghcr.io=", "=a", "ghcr.io=https://a", "https://ghcr.io=a"] {
+            assert!(parse_mirror(text).is_err(), "{text}");
         }
     }
 

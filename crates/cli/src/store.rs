@@ -28,6 +28,8 @@ pub(crate) fn options(
     let directory = arguments.cache_dir.clone().unwrap_or_else(|| environment.cache_directory());
     let mut options = StoreOptions::new(directory);
     options.plain_http_registries.clone_from(&arguments.plain_http_registries);
+    options.insecure_registries.clone_from(&arguments.insecure_registries);
+    options.mirrors = arguments.mirrors.iter().cloned().collect();
     if let Some(path) = &arguments.ca_file {
         options.certificate_authorities = fs_err::read(path)?;
     }

@@ -143,7 +143,8 @@ impl ModuleStore {
         writer.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         let mut saved = Vec::new();
         for (reference, credentials) in images {
-            let mut session = self.session(reference, credentials.as_ref(), progress)?;
+            let located = self.transport().1.located(reference);
+            let mut session = self.session(&located, credentials.as_ref(), progress)?;
             saved.push(save(&mut writer, &mut session, reference).await?);
         }
         let index = json!({ "schemaVersion": 2, "manifests": writer.entries }).to_string();

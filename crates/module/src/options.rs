@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
+use url::Url;
+use wasmplug_api::ImageReference;
 
 use crate::{signature::SignaturePolicy, write::WriteHook};
 
@@ -45,6 +47,16 @@ pub struct StoreOptions {
     /// Loopback registries always are. All others are asked over https, and an https registry is
     /// never asked over http because https failed. Default: none.
     pub plain_http_registries: Vec<String>,
+    /// Registries and servers, `host` or `host:port`, whose certificate is not verified.
+    ///
+    /// Source: Istio, `WASM_INSECURE_REGISTRIES`. Differs: there is no `*`. Default: none.
+    pub insecure_registries: Vec<String>,
+    /// Where images are asked for in place of their registry: `host[:port][/path]` by registry.
+    ///
+    /// A mirror is asked for everything of that registry, with credentials for the mirror and
+    /// none for the registry; the registry itself is never asked. What is pushed goes to the
+    /// registry all the same. Default: none.
+    pub mirrors: BTreeMap<String, String>,
     /// Certificate authorities trusted beside those of the system, as PEM. Default: none.
     pub certificate_authorities: Vec<u8>,
     /// Networks that are never connected to, beside link-local and metadata addresses.
@@ -76,6 +88,8 @@ impl StoreOptions {
             fetch_timeout: DEFAULT_FETCH_TIMEOUT,
             retry_delay: DEFAULT_RETRY_DELAY,
             plain_http_registries: Vec::new(),
+            insecure_registries: Vec::new(),
+            mirrors: BTreeMap::new(),
             certificate_authorities: Vec::new(),
             blocked_networks: Vec::new(),
             hosts: BTreeMap::new(),
@@ -83,4 +97,22 @@ impl StoreOptions {
             write_hook: None,
         }
     }
+
+    /// The image to ask for: in the mirror of its registry, if it has one.
+    pub(crate) fn located(&self, reference: &ImageReference) -> ImageReference {
+        let Some(mirror) = self.mirrors.get(&reference.registry) else { return reference.clone() };
+        let (registry, path) = mirror.split_once('/').unwrap_or((mirror, ""));
+        let repository = match path.trim_matches('/') {
+            "" => reference.repository.clone(),
+            path => format!("{path}/{}", reference.repository),
+        };
+        ImageReference { registry: registry.to_owned(), repository, ..reference.clone() }
+    }
+}
+
+/// Whether a host is in a list of `host` and `host:port`.
+pub(crate) fn lists(list: &[String], url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
+    list.iter().any(|it| it.eq_ignore_ascii_case(host) || it.eq_ignore_ascii_case(&with_port))
 }

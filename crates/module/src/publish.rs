@@ -95,15 +95,17 @@ impl ModuleStore {
         Ok(PushedSignature { image, place })
     }
 
+    /// Requests to exactly this repository, whatever mirrors there are.
     pub(crate) fn session<'a>(
         &'a self,
-        reference: &'a ImageReference,
+        reference: &ImageReference,
         credentials: Option<&'a RegistryCredentials>,
         progress: &Progress,
     ) -> Result<Session<'a>, FetchError> {
         let (transport, options) = self.transport();
         let site = Site { transport, options, progress: progress.clone() };
-        Session::new(site, ModuleUrl::Oci(reference.clone()).to_string(), reference, credentials)
+        let url = ModuleUrl::Oci(reference.clone()).to_string();
+        Session::new(site, url, reference, credentials)
     }
 
     pub(crate) async fn within_time<T>(

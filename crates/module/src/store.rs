@@ -507,7 +507,8 @@ impl Inner {
                 Credential::from_url(url).map(|credential| credential.fingerprint(salt.as_bytes()))
             }
             ModuleUrl::Oci(reference) => {
-                let credential = request.credentials.as_ref().and_then(|all| all.find(reference));
+                let located = self.options.located(reference);
+                let credential = request.credentials.as_ref().and_then(|all| all.find(&located));
                 credential.map(|credential| credential.fingerprint(salt.as_bytes()))
             }
         }

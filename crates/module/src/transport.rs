@@ -21,7 +21,7 @@ use crate::{
     address_guard::{AddressGuard, BlockedAddress, names_loopback},
     auth::Secret,
     error::{FetchError, RedirectRefused, StoreError, is_transient_status},
-    options::StoreOptions,
+    options::{StoreOptions, lists},
     progress::Progress,
     tls,
 };
@@ -44,6 +44,9 @@ pub(crate) struct Transport {
     /// For hosts that another host named.
     onward: Client,
     onward_guard: AddressGuard,
+    /// The same two, for hosts whose certificate is not verified.
+    unverified: [Client; 2],
+    insecure: Vec<String>,
     retry_delay: Duration,
 }
 
@@ -107,7 +110,8 @@ impl Transport {
         let guard = AddressGuard::new(options.blocked_networks.clone(), options.hosts.clone());
         let onward_guard = guard.without_loopback();
         let tls = tls::client_config(&options.certificate_authorities)?;
-        let client = |guard: &AddressGuard| {
+        let any = tls::unverified_config()?;
+        let client = |guard: &AddressGuard, tls: &rustls::ClientConfig| {
             Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 .dns_resolver(Arc::new(guard.clone()))
@@ -119,8 +123,10 @@ impl Transport {
                 .build()
                 .map_err(|source| StoreError::Client { source })
         };
-        let (named, onward) = (client(&guard)?, client(&onward_guard)?);
-        Ok(Self { guard, named, onward, onward_guard, retry_delay: options.retry_delay })
+        let (named, onward) = (client(&guard, &tls)?, client(&onward_guard, &tls)?);
+        let unverified = [client(&guard, &any)?, client(&onward_guard, &any)?];
+        let (retry_delay, insecure) = (options.retry_delay, options.insecure_registries.clone());
+        Ok(Self { guard, named, onward, onward_guard, unverified, insecure, retry_delay })
     }
 
     /// Sends a request, follows redirects, and repeats it after passing failures.
@@ -163,11 +169,17 @@ impl Transport {
         Err(FetchError::Redirect { url: errand.url.clone(), source })
     }
 
+    fn is_insecure(&self, url: &Url) -> bool {
+        lists(&self.insecure, url)
+    }
+
     async fn send_once(&self, errand: &Errand, call: &Call) -> Result<Response, FetchError> {
-        let (client, guard) = if call.named || errand.loopback {
-            (&self.named, &self.guard)
-        } else {
-            (&self.onward, &self.onward_guard)
+        let [unverified, unverified_onward] = &self.unverified;
+        let (client, guard) = match (call.named || errand.loopback, self.is_insecure(&call.url)) {
+            (true, false) => (&self.named, &self.guard),
+            (true, true) => (unverified, &self.guard),
+            (false, false) => (&self.onward, &self.onward_guard),
+            (false, true) => (unverified_onward, &self.onward_guard),
         };
         // An address in the URL is never resolved, so the resolver cannot check it.
         guard.check_url(&call.url).map_err(|source| FetchError::Blocked {

@@ -37,7 +37,8 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 
 pub(crate) struct OciFetcher<'a> {
     session: Session<'a>,
-    reference: &'a ImageReference,
+    /// Where it is asked for.
+    reference: ImageReference,
     url: String,
     limit: u64,
 }
@@ -49,12 +50,13 @@ impl<'a> OciFetcher<'a> {
         transport: &'a Transport,
         options: &'a StoreOptions,
         url: String,
-        reference: &'a ImageReference,
+        reference: &ImageReference,
         credentials: Option<&'a RegistryCredentials>,
         progress: Progress,
     ) -> Result<Self, FetchError> {
         let site = Site { transport, options, progress };
-        let session = Session::new(site, url.clone(), reference, credentials)?;
+        let reference = options.located(reference);
+        let session = Session::new(site, url.clone(), &reference, credentials)?;
         Ok(Self { session, reference, url, limit: options.max_module_bytes })
     }
 
@@ -95,7 +97,7 @@ impl Fetcher for OciFetcher<'_> {
     type Located = ImageManifest;
 
     async fn locate(&mut self) -> Result<(Identity, ImageManifest), FetchError> {
-        let reference = self.reference;
+        let reference = self.reference.clone();
         let name = reference.manifest_name();
         let (digest, document) = self.document(&name, reference.digest.as_ref()).await?;
         let (index, manifest, image) = match document {

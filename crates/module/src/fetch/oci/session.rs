@@ -10,7 +10,7 @@ use crate::{
     address_guard::names_loopback,
     auth::{Credential, RegistryCredentials, Secret},
     error::FetchError,
-    options::StoreOptions,
+    options::{StoreOptions, lists},
     progress::Progress,
     transport::{
         Body, Call, Errand, Transport, basic_authorization, bearer_authorization, read_body, target,
@@ -39,7 +39,7 @@ pub(crate) struct Session<'a> {
     errand: Errand,
     /// `http[s]://registry/v2/repository`, without a slash at the end.
     base: Url,
-    repository: &'a str,
+    repository: String,
     credential: Option<&'a Credential>,
     /// What credentials for other registries are for, if there are no others.
     elsewhere: Vec<String>,
@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
     pub(crate) fn new(
         site: Site<'a>,
         url: String,
-        reference: &'a ImageReference,
+        reference: &ImageReference,
         credentials: Option<&'a RegistryCredentials>,
     ) -> Result<Self, FetchError> {
         let credential = credentials.and_then(|all| all.find(reference));
@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
             _ => https,
         };
         let errand = Errand::new(url, &base, site.progress.clone());
-        let repository = &reference.repository;
+        let repository = reference.repository.clone();
         let (authorization, shown) = (None, false);
         Ok(Self { site, errand, base, repository, credential, elsewhere, authorization, shown })
     }
@@ -304,13 +304,7 @@ impl<'a> Session<'a> {
 
 /// Whether a registry or token service is asked over http: loopback, and what is configured.
 fn speaks_plain_http(options: &StoreOptions, url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
-    names_loopback(url)
-        || options
-            .plain_http_registries
-            .iter()
-            .any(|named| named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(&with_port))
+    names_loopback(url) || lists(&options.plain_http_registries, url)
 }
 
 fn shorten(text: &str) -> String {
