@@ -222,7 +222,8 @@ impl ModuleStore {
         let module = Digest::sha256_of(&bytes);
         let digests = ContentDigests { module, manifest: Some(manifest), index };
         let url = ModuleUrl::Oci(reference.clone()).to_string();
-        self.disk().keep(Keep { url, digests, bytes: Some(bytes), evidence, fingerprint: None })?;
+        let (bytes, validator, fingerprint) = (Some(bytes), None, None);
+        self.disk().keep(Keep { url, digests, bytes, evidence, validator, fingerprint })?;
         Ok(ArchivedImage { reference: reference.clone(), digest: digest.clone(), signatures })
     }
 }

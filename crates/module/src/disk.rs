@@ -40,6 +40,8 @@ pub(crate) struct Keep {
     /// Absent if the module is there already.
     pub(crate) bytes: Option<Bytes>,
     pub(crate) evidence: Vec<Evidence>,
+    /// By what a web server knows it again.
+    pub(crate) validator: Option<String>,
     /// Who got it, if not everyone may.
     pub(crate) fingerprint: Option<Digest>,
 }
@@ -80,17 +82,25 @@ impl Disk {
     /// The module comes first and the URL last: a crash in between leaves a module that nothing
     /// points at, and never a URL that points at nothing.
     pub(crate) fn keep(&self, keep: Keep) -> io::Result<ModuleLease> {
-        let Keep { url, digests, bytes, evidence, fingerprint } = keep;
+        let Keep { url, digests, bytes, evidence, validator, fingerprint } = keep;
         let is_new = bytes.is_some();
         let lease = match bytes {
-            Some(bytes) => self.cache.insert(&digests.module, &bytes)?,
+            // Whoever has loaded it holds this very file, which must not be replaced by its like.
+            Some(bytes) => match self.read(&digests.module) {
+                Some((_, lease)) => lease,
+                None => self.cache.insert(&digests.module, &bytes)?,
+            },
             None => ModuleLease::default(),
         };
         if !evidence.is_empty() {
             let subject = digests.manifest.as_ref().unwrap_or(&digests.module);
             self.evidence.insert(subject, &evidence)?;
         }
-        self.index.update(&url, |old| Entry::renewed(old, digests, fingerprint))?;
+        self.index.update(&url, |old| {
+            let mut entry = Entry::renewed(old, digests, fingerprint);
+            entry.validator = validator;
+            entry
+        })?;
         if is_new {
             let unused_since = SystemTime::now().checked_sub(self.max_unused);
             let unused_since = unused_since.unwrap_or(SystemTime::UNIX_EPOCH);

@@ -35,6 +35,11 @@ pub(crate) trait Fetcher: Send {
         &mut self,
         located: Self::Located,
     ) -> impl Future<Output = Result<Bytes, FetchError>> + Send;
+
+    /// By what the server will know again what was downloaded.
+    fn validator(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What is known about content before the module is there.

@@ -68,6 +68,9 @@ pub(crate) struct Entry {
     pub(crate) manifest: Option<Digest>,
     #[serde(default, deserialize_with = "optional_digest")]
     pub(crate) index: Option<Digest>,
+    /// By what a web server knows it again.
+    #[serde(default)]
+    pub(crate) validator: Option<String>,
     /// Who got it: fingerprints of credentials; absent if it was got without any.
     #[serde(default)]
     authorized: Option<Vec<String>>,
@@ -236,7 +239,7 @@ impl Entry {
             }
         };
         let versions = old.map(|old| old.versions).unwrap_or_default();
-        Self { module, manifest, index, authorized, versions }
+        Self { module, manifest, index, validator: None, authorized, versions }
     }
 
     /// Whether who has this credential (or none) got it before, or anyone may.

@@ -54,6 +54,7 @@ mod disk;
 mod error;
 mod evidence;
 mod fetch;
+mod flight;
 mod image;
 mod index;
 mod inspect;

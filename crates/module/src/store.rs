@@ -1,14 +1,12 @@
 //! Cache lookup, single flight, fetch, verify, insert.
 
 use std::{
-    collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 use wasmplug_api::{Digest, ModuleUrl};
 
 use crate::{
@@ -19,9 +17,12 @@ use crate::{
     disk::{Disk, Keep},
     error::{FetchError, Mismatch, StoreError},
     fetch::{
-        Fetcher, FoundSignatures, Identity, blocking, file::FileFetcher, http::HttpFetcher,
+        Fetcher, FoundSignatures, Identity, blocking,
+        file::FileFetcher,
+        http::{HttpFetcher, Known},
         oci::OciFetcher,
     },
+    flight::{FlightKey, Flights, Seat},
     index::Entry,
     lock::{ModuleLease, Turn},
     options::StoreOptions,
@@ -51,7 +52,7 @@ struct Inner {
     transport: Transport,
     /// Apart from the rest because threads that may block share it.
     disk: Arc<Disk>,
-    flights: Mutex<HashMap<FlightKey, Flight>>,
+    flights: Flights,
     counters: Counters,
 }
 
@@ -62,25 +63,6 @@ struct Wanted<'a> {
     /// Identifies who asks, without showing it; nothing if nobody in particular does.
     fingerprint: Option<Digest>,
     demands: Demands,
-}
-
-/// Requests with the same key have the same answer now, so one of them asks for all.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct FlightKey {
-    url: String,
-    sha256: Option<Digest>,
-    fingerprint: Option<Digest>,
-    demands: Vec<String>,
-}
-
-/// Empty until the answer is there; whoever waits takes over if the asking one is dropped.
-type Flight = Arc<OnceCell<Result<FetchedModule, FetchError>>>;
-
-/// Membership in a flight; the last one to leave removes it.
-struct Seat<'a> {
-    store: &'a Inner,
-    key: FlightKey,
-    flight: Flight,
 }
 
 /// A module that passed every check.
@@ -105,7 +87,7 @@ impl ModuleStore {
         let directory = &options.directory;
         let at = |source| StoreError::Directory { directory: directory.clone(), source };
         let disk = Arc::new(Disk::open(&options).map_err(at)?);
-        let (flights, counters) = (Mutex::new(HashMap::new()), Counters::default());
+        let (flights, counters) = (Flights::default(), Counters::default());
         Ok(Self { inner: Arc::new(Inner { options, transport, disk, flights, counters }) })
     }
 
@@ -138,7 +120,7 @@ impl ModuleStore {
             return Ok(hit);
         }
         let seat = store.board(&wanted);
-        let fetched = seat.flight.get_or_init(|| store.fetch(&wanted)).await.clone()?;
+        let fetched = seat.answer(|| store.fetch(&wanted)).await?;
         store.note_version(&wanted).await?;
         Ok(fetched)
     }
@@ -233,15 +215,12 @@ impl Inner {
 
     /// Joins the flight of requests like this one, or begins it.
     fn board(&self, wanted: &Wanted<'_>) -> Seat<'_> {
-        let key = FlightKey {
+        self.flights.board(FlightKey {
             url: wanted.url.clone(),
             sha256: wanted.request.sha256.clone(),
             fingerprint: wanted.fingerprint.clone(),
             demands: wanted.demands.identity(),
-        };
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = Arc::clone(flights.entry(key.clone()).or_default());
-        Seat { store: self, key, flight }
+        })
     }
 
     /// Asks the registry or server.
@@ -326,7 +305,10 @@ impl Inner {
             ModuleUrl::Http(location) => {
                 let (transport, location) = (&self.transport, location.clone());
                 let progress = wanted.request.progress.clone();
-                let mut fetcher = HttpFetcher { transport, url, location, limit, progress };
+                let known = self.known(wanted).await?;
+                let validator = None;
+                let mut fetcher =
+                    HttpFetcher { transport, url, location, limit, progress, known, validator };
                 self.run(wanted, &mut fetcher).await
             }
             ModuleUrl::Oci(reference) => {
@@ -338,6 +320,17 @@ impl Inner {
                 self.run(wanted, &mut fetcher).await
             }
         }
+    }
+
+    /// What the cache has of a download, if the server can say that it is still the same.
+    async fn known(&self, wanted: &Wanted<'_>) -> Result<Option<Known>, FetchError> {
+        let entry = self.entry(&wanted.url).await?;
+        let Some(entry) = entry.filter(|it| it.allows(wanted.fingerprint.as_ref())) else {
+            return Ok(None);
+        };
+        let Some(validator) = entry.validator else { return Ok(None) };
+        let cached = self.read_cached(&wanted.url, &entry.module).await?;
+        Ok(cached.map(|(bytes, _)| Known { validator, bytes }))
     }
 
     /// Locates, looks at signatures, downloads unless it is there already, verifies, keeps.
@@ -385,7 +378,7 @@ impl Inner {
             self.counters.tag_moved(url, from, to, true);
         }
         let fingerprint = wanted.fingerprint.as_ref().filter(|_| private);
-        self.keep(url, &mut verified, source, fingerprint).await?;
+        self.keep(url, &mut verified, source, fingerprint, fetcher.validator()).await?;
         Ok(verified.into_module(source))
     }
 
@@ -433,12 +426,14 @@ impl Inner {
         verified: &mut Verified,
         source: FetchSource,
         fingerprint: Option<&Digest>,
+        validator: Option<String>,
     ) -> Result<(), FetchError> {
         let keep = Keep {
             url: url.to_owned(),
             digests: verified.digests.clone(),
             bytes: (source == FetchSource::Network).then(|| verified.bytes.clone()),
             evidence: verified.signed.evidence.clone(),
+            validator,
             fingerprint: fingerprint.cloned(),
         };
         let lease = self.write(url, move |disk, _| disk.keep(keep)).await?;
@@ -557,19 +552,6 @@ impl Verified {
             signatures: self.signed.verified,
             source,
             lease: self.lease,
-        }
-    }
-}
-
-// === impl Seat ===
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut flights = self.store.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = flights.get(&self.key).is_some_and(|it| Arc::ptr_eq(it, &self.flight));
-        // Landed, or nobody else is on board: the map and this seat.
-        if current && (self.flight.initialized() || Arc::strong_count(&self.flight) <= 2) {
-            flights.remove(&self.key);
         }
     }
 }

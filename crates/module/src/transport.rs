@@ -11,7 +11,8 @@ use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Method, Response, StatusCode,
     header::{
-        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, LOCATION,
+        RETRY_AFTER,
     },
     redirect::Policy,
 };
@@ -66,6 +67,8 @@ pub(crate) struct Call {
     pub(crate) url: Url,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<HeaderValue>,
+    /// `etag` of what need not be sent again.
+    pub(crate) if_none_match: Option<String>,
     pub(crate) body: Body,
     /// Whether the user named the host, rather than another host.
     pub(crate) named: bool,
@@ -99,7 +102,14 @@ impl Errand {
 impl Call {
     /// A plain GET of a URL that the user named.
     pub(crate) fn get(url: Url) -> Self {
-        Self { url, accept: None, authorization: None, body: Body::Get, named: true }
+        Self {
+            url,
+            accept: None,
+            authorization: None,
+            if_none_match: None,
+            body: Body::Get,
+            named: true,
+        }
     }
 }
 
@@ -200,6 +210,9 @@ impl Transport {
         if let Some(authorization) = &call.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
+        if let Some(validator) = &call.if_none_match {
+            request = request.header(IF_NONE_MATCH, validator);
+        }
         request = match &call.body {
             Body::Get | Body::Head => request,
             Body::Form(form) => request
@@ -298,6 +311,7 @@ fn redirected(errand: &Errand, call: &Call, answer: &Response) -> Result<Call, F
     let same_origin = next.origin() == call.url.origin();
     Ok(Call {
         accept: call.accept,
+        if_none_match: call.if_none_match.clone(),
         authorization: call.authorization.clone().filter(|_| same_origin),
         // A form carries a secret as well; without it the request is a harmless GET.
         body: match &call.body {

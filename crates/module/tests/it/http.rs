@@ -1,11 +1,11 @@
-use wasmplug_api::Digest;
+use wasmplug_api::{Digest, PullPolicy};
 use wasmplug_module::{ChecksumMatch, FetchError, FetchSource, ModuleRequest};
 use wasmplug_testkit::{
     End, Received, Reply, Scripted, Upstream,
     registry::{gzip, tar},
 };
 
-use crate::fixture::{Fixture, MODULE, THIRD, request, told};
+use crate::fixture::{Fixture, MODULE, SECOND, THIRD, request, told};
 
 /// A web server with these bytes under `/plugin.wasm`, for this user if one is named.
 async fn serving(bytes: &[u8], user: Option<&'static str>) -> (Upstream, String) {
@@ -134,4 +134,37 @@ async fn an_announcement_beyond_the_bound_is_enough_to_refuse() {
     let fixture = Fixture::with(|options| options.max_module_bytes = 5008);
     let error = fixture.get(&format!("http://{}/", upstream.addr())).await.unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { limit: 5008, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_download_that_has_not_changed_is_not_sent_again() {
+    let content = std::sync::Arc::new(std::sync::Mutex::new(("\"one\"", MODULE)));
+    let served = std::sync::Arc::clone(&content);
+    let upstream = Upstream::scripted(move |received| -> Scripted {
+        let (etag, bytes) = *served.lock().unwrap();
+        let is_known = received.header("if-none-match") == Some(etag);
+        let reply = Reply::new(if is_known { 304 } else { 200 }).header("etag", etag);
+        if is_known { reply.into() } else { reply.body(bytes).into() }
+    });
+    let upstream = upstream.start().await.unwrap();
+    let url = format!("http://{}/a.wasm", upstream.addr());
+    let mut fixture = Fixture::new();
+    let always = ModuleRequest { pull_policy: PullPolicy::Always, refresh: true, ..request(&url) };
+    let asked_with = || {
+        let received = upstream.received();
+        received.last().unwrap().header("if-none-match").map(str::to_owned)
+    };
+    assert_eq!(fixture.store.get(&always).await.unwrap().bytes, MODULE);
+    assert_eq!(asked_with(), None);
+    for _ in 0..2 {
+        fixture.restart();
+        assert_eq!(fixture.store.get(&always).await.unwrap().bytes, MODULE);
+        assert_eq!(asked_with().as_deref(), Some("\"one\""));
+    }
+    *content.lock().unwrap() = ("\"two\"", SECOND);
+    assert_eq!(fixture.store.get(&always).await.unwrap().bytes, SECOND);
+    // What the cache has lost is asked for in full.
+    fixture.store.remove(&Digest::sha256_of(SECOND)).unwrap();
+    assert_eq!(fixture.store.get(&always).await.unwrap().bytes, SECOND);
+    assert_eq!(asked_with(), None);
 }
