@@ -10,7 +10,7 @@
 //!
 //! - [`upstream`]: a server that tells what it received, or plays a script, broken ones included.
 //! - [`client`]: sends raw bytes and reads exactly one response.
-//! - [`registry`]: a read-only OCI distribution registry with images built in memory.
+//! - [`registry`]: an OCI distribution registry with images built in memory or pushed to it.
 //! - [`envoy`]: starts the Envoy binary, when there is one, with a Wasm filter in its chain.
 
 mod http1;
