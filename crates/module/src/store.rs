@@ -35,6 +35,8 @@ use crate::{
     transport::Transport,
 };
 
+/// Longest look at a tag on which nothing depends, so that nothing waits long for it.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a process looks whether another one has finished fetching.
 const TURN_POLL: Duration = Duration::from_millis(20);
 
@@ -261,7 +263,7 @@ impl Inner {
                 .locate()
                 .await
         };
-        match tokio::time::timeout(options.fetch_timeout, located).await {
+        match tokio::time::timeout(options.fetch_timeout.min(LOOK_TIMEOUT), located).await {
             Ok(Ok((Identity { manifest: Some(to), .. }, _))) if to != *from => {
                 self.counters.tag_moved(&wanted.url, from, &to, false);
             }

@@ -105,9 +105,10 @@ fn print(
 fn resource(url: &str, name: &str, digest: &Digest, key: Option<&str>) -> String {
     // A repository may be named as no resource may.
     let name: String = name.chars().map(|c| if c == '_' { '-' } else { c }).collect();
+    // The digest is quoted because some consist of digits alone, or look like a float.
     let mut text = format!(
         "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata:\n  name: {name}\n\
-         spec:\n  url: {url}\n  sha256: {}",
+         spec:\n  url: {url}\n  sha256: \"{}\"",
         digest.hex()
     );
     if let Some(key) = key {

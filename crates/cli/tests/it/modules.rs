@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
-use wasmplug_testkit::{Image, Registry, RegistryThread, registry::sha256};
+use wasmplug_testkit::{
+    Image, Registry, RegistryThread, Upstream, UpstreamThread, registry::sha256,
+};
 
-use crate::process::{Ended, prebuilt, run_to_end, run_with_programs};
+use crate::process::{Ended, Running, prebuilt, run_to_end, run_with_programs};
 
 /// A folder of a user who is logged in to a private registry.
 struct Desk {
@@ -102,7 +104,7 @@ fn push_prints_the_resource_that_runs_what_was_pushed() {
         let hex = digest.trim_start_matches("sha256:");
         let expected = format!(
             "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata:\n  name: {name}\n\
-             spec:\n  url: oci://HOST/team/{name}:v1\n  sha256: {hex}\n"
+             spec:\n  url: oci://HOST/team/{name}:v1\n  sha256: \"{hex}\"\n"
         );
         assert_eq!(printed, expected);
         // It is a valid resource.
@@ -362,6 +364,27 @@ fn saved_images_are_loaded_elsewhere_and_served_without_a_registry() {
     assert!(!desk.path().join("none.tar").exists());
     let told = desk.bad(&["load", "tag.wasm"]);
     assert!(told.starts_with("error: cannot load `tag.wasm`\n"), "{told}");
+
+    // The registry is gone, and the key still has to fit.
+    let resource = |key: &str| {
+        let key = std::fs::read_to_string(desk.path().join(key)).unwrap();
+        let key = key.trim_end().replace('\n', "\n    ");
+        format!(
+            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: tag}}\n\
+             spec:\n  url: {url}\n  verificationKey: |\n    {key}\n  pluginConfig: {{tag: here}}\n"
+        )
+    };
+    assert!(desk.make_key("other"));
+    let resources = [resource("one.pub"), resource("other.pub")];
+    let Desk { folder, registry } = desk;
+    registry.stop();
+    let upstream = UpstreamThread::start(Upstream::echo()).unwrap();
+    for (resource, status) in resources.iter().zip([200, 403]) {
+        std::fs::write(folder.path().join("plugin.yaml"), resource).unwrap();
+        let arguments = ["-f", "plugin.yaml", "--cache-dir", "elsewhere"];
+        let proxy = Running::start(folder.path(), &upstream, &arguments);
+        assert_eq!(proxy.get("/").status, status);
+    }
 }
 
 #[test]

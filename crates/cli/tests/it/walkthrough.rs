@@ -151,6 +151,83 @@ fn with_a_refresh_interval_a_moved_tag_is_noticed_without_an_edit() {
 }
 
 #[test]
+fn a_wrong_checksum_never_works_silently() {
+    let story = Story::begin();
+    let pushed = story.push(&prebuilt("rate-limit-rust"), "v1", &[]);
+    let manifest = pushed.rsplit("sha256: ").next().unwrap().trim().trim_matches('"').to_owned();
+    story.push(&prebuilt("tag-headers-rust"), "v2", &[]);
+    let spec = |sha256: &str, more: &str| format!("  sha256: '{sha256}'\n{more}");
+    let wrong = "0".repeat(64);
+    let rejected = |proxy: &Running| {
+        let dump = proxy.admin("/config_dump").json().unwrap();
+        let reason = dump["rejected"][0]["reason"].as_str().unwrap_or_default().to_owned();
+        reason.contains(&format!("expected `sha256:{wrong}`, got `sha256:")).then_some(reason)
+    };
+    // The first time: refused, or passed by as the author asks, and told either way.
+    story.apply("v1", &spec(&wrong, ""), "one");
+    let proxy = story.run(&[]);
+    assert_eq!(proxy.get("/").status, 403);
+    assert!(rejected(&proxy).unwrap().contains(&manifest));
+    story.apply("v1", &spec(&wrong, "  failStrategy: FAIL_OPEN\n"), "one");
+    proxy.wait_for("router");
+    let response = proxy.get("/");
+    assert_eq!((response.status, response.header("who-am-i")), (200, None));
+    assert!(rejected(&proxy).is_some());
+    // The right one works, and a wrong one after it leaves it in effect, and says so.
+    story.apply("v1", &spec(&manifest, ""), "two");
+    proxy.wait_for("router");
+    assert_eq!(answers(&proxy), "limit");
+    assert_eq!(rejected(&proxy), None);
+    story.apply("v1", &spec(&wrong, ""), "three");
+    proxy.wait_for("its last good form stays in effect");
+    proxy.wait_for("router");
+    assert_eq!(proxy.get("/").header("configdata"), Some(r#"{"hello":"two","tag":"two"}"#));
+    assert!(rejected(&proxy).is_some());
+    // A checksum of another tag is not satisfied by what the cache has under it.
+    story.apply("v2", &spec(&manifest, ""), "four");
+    proxy.wait_for("digest mismatch for");
+    proxy.wait_for("its last good form stays in effect");
+    proxy.wait_for("router");
+    // And left out again, it is the other tag that runs.
+    story.apply("v2", "", "five");
+    proxy.wait_for("router");
+    assert_eq!(answers(&proxy), "tag");
+}
+
+#[test]
+fn a_policy_demands_signatures_of_resources_that_name_no_key() {
+    let story = Story::begin();
+    let made = Command::new("openssl")
+        .args(["genpkey", "-algorithm", "ed25519", "-out", "key.pem"])
+        .current_dir(story.path())
+        .output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: needs `openssl`");
+        return;
+    }
+    let module = prebuilt("rate-limit-rust");
+    let printed = story.push(&module, "signed", &["--sign", "key.pem"]);
+    let key = printed.split("  verificationKey: |\n").nth(1).unwrap().replace("    ", "");
+    std::fs::write(story.path().join("team.pub"), key).unwrap();
+    story.push(&prebuilt("tag-headers-rust"), "unsigned", &[]);
+    let policy = format!(
+        r#"{{"rules": [{{"prefix": "oci://{}/plugins/", "keyFiles": ["team.pub"]}}]}}"#,
+        story.registry.addr()
+    );
+    std::fs::write(story.path().join("policy.json"), policy).unwrap();
+    story.apply("unsigned", "", "one");
+    let proxy = story.run(&["--require-signed", "policy.json"]);
+    assert_eq!(proxy.get("/").status, 403);
+    story.apply("signed", "", "two");
+    proxy.wait_for("router");
+    assert_eq!(answers(&proxy), "limit");
+    // Without the policy both run.
+    drop(proxy);
+    story.apply("unsigned", "", "three");
+    assert_eq!(answers(&story.run(&[])), "tag");
+}
+
+#[test]
 fn a_signed_plugin_loads_and_one_with_an_altered_byte_does_not_while_the_old_one_serves_on() {
     let story = Story::begin();
     let openssl = |arguments: &[&str]| {
