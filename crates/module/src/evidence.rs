@@ -1,7 +1,7 @@
 //! Signatures that counted, kept beside the modules: `signatures/sha256/HEX`.
 //!
-//! They are checked anew whenever they are read, so that a module in the cache needs no registry
-//! to show that it is signed, and whoever writes into the cache gains nothing.
+//! They are checked anew whenever they are read: a module in the cache needs no registry to show
+//! that it is signed, and what is enough for one key is not taken for enough by another.
 
 use std::{
     io::{self, Read as _},

@@ -88,3 +88,30 @@ impl Locks {
         Ok(file.into_file())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_has_the_turn_of_a_url() {
+        let directory = TempDir::new().unwrap();
+        let locks = Locks::new(directory.path());
+        let turn = locks.try_turn("oci://r.example/a").unwrap();
+        assert!(turn.is_some());
+        assert!(Locks::new(directory.path()).try_turn("oci://r.example/a").unwrap().is_none());
+        assert!(locks.try_turn("oci://r.example/b").unwrap().is_some());
+        drop(turn);
+        assert!(locks.try_turn("oci://r.example/a").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_gives_no_turn() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("file");
+        fs_err::write(&file, "").unwrap();
+        assert!(Locks::new(&file).try_turn("oci://r.example/a").is_err());
+    }
+}

@@ -21,7 +21,7 @@ struct Failure {
 /// Source: the data plane's own behaviour; `docs/compatibility.md` compares it with Istio's.
 const FAILURES: [Failure; 5] = [
     Failure {
-        what: "fetch or checksum, first time",
+        what: "fetch, checksum, signature, first time",
         close: "403 for every request",
         open: "skipped",
     },

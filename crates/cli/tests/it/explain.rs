@@ -61,13 +61,13 @@ not in the chain
 
 if a plugin fails, a client sees
   shop/auth, shop/last
-    fetch or checksum, first time          403 for every request
+    fetch, checksum, signature, first time 403 for every request
     compile, start, configure              503 for every request
     any of these in an update              the last good form goes on
     a callback traps or exceeds its limit  503 for its streams, then a fresh VM
     it keeps failing                       503 until the back-off is over
   istio-system/mesh
-    fetch or checksum, first time          skipped
+    fetch, checksum, signature, first time skipped
     compile, start, configure              skipped
     any of these in an update              the last good form goes on
     a callback traps or exceeds its limit  its streams go on without it, then a fresh VM

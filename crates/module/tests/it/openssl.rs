@@ -52,6 +52,33 @@ impl KeyPair {
         Some(Self { directory, kind, public })
     }
 
+    /// Whether the signature of these bytes was made by this pair.
+    pub(crate) fn verifies(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        let folder = self.directory.path();
+        fs_err::write(folder.join("signed"), bytes).unwrap();
+        fs_err::write(folder.join("signature"), signature).unwrap();
+        fs_err::write(folder.join("public.pem"), &self.public).unwrap();
+        let arguments: &[&str] = match self.kind {
+            Kind::Ed25519 => &[
+                "pkeyutl",
+                "-verify",
+                "-pubin",
+                "-inkey",
+                "public.pem",
+                "-rawin",
+                "-in",
+                "signed",
+                "-sigfile",
+                "signature",
+            ],
+            kind => {
+                &["dgst", kind.hash(), "-verify", "public.pem", "-signature", "signature", "signed"]
+            }
+        };
+        let output = Command::new("openssl").args(arguments).current_dir(folder).output().unwrap();
+        output.status.success()
+    }
+
     pub(crate) fn private(&self) -> PathBuf {
         self.directory.path().join("private.pem")
     }
@@ -70,6 +97,15 @@ impl KeyPair {
         }
         arguments.push("signed");
         openssl(folder, &arguments)
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The hash that goes with a key of this kind.
+    fn hash(self) -> &'static str {
+        if self == Self::P384 { "-sha384" } else { "-sha256" }
     }
 }
 

@@ -124,3 +124,38 @@ async fn an_image_that_was_signed_here_counts_for_its_keys_and_for_no_other() {
         pull(&other).await.unwrap();
     }
 }
+
+#[test]
+fn openssl_verifies_what_was_signed_here() {
+    for kind in KINDS {
+        let (Some(key), Some(other)) = (KeyPair::new(kind), KeyPair::new(kind)) else { return };
+        let signing = SigningKey::from_pem(&fs_err::read_to_string(key.private()).unwrap());
+        let signature = signing.unwrap().sign(MODULE).unwrap();
+        assert!(key.verifies(MODULE, &signature), "{kind:?}");
+        assert!(!key.verifies(SECOND, &signature), "{kind:?}");
+        assert!(!other.verifies(MODULE, &signature), "{kind:?}");
+    }
+}
+
+#[test]
+fn what_is_no_usable_private_key_is_named() {
+    let Some(key) = KeyPair::new(crate::openssl::Kind::P256) else { return };
+    let label = |label: &str| format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+    let rows = [
+        (String::new(), "there is no `PRIVATE KEY` in PEM in it"),
+        (key.public.clone(), "there is no `PRIVATE KEY` in PEM in it"),
+        (label("ENCRYPTED SIGSTORE PRIVATE KEY"), "the private key is encrypted"),
+        (label("ENCRYPTED PRIVATE KEY"), "the private key is encrypted"),
+        (label("EC PRIVATE KEY"), "the private key is in the older format `EC PRIVATE KEY`"),
+        (label("PRIVATE KEY"), "the private key is of a kind that is not supported, or malformed"),
+        (
+            label("RSA PRIVATE KEY"),
+            "the private key is of a kind that is not supported, or malformed",
+        ),
+    ];
+    for (text, expected) in rows {
+        let error = SigningKey::from_pem(&text).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{text}");
+        assert!(error.hint().is_some());
+    }
+}
