@@ -210,6 +210,13 @@ pub(crate) struct StoreArguments {
     /// Where fetched modules are kept [default: wasmplug in the user's cache directory].
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Largest size of all modules there, such as 500M or 4G: the longest unused go first, and
+    /// never what a process has loaded.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = modules::parse_size)]
+    pub(crate) cache_max_size: u64,
+    /// How long a module stays there that nobody uses, such as 12h or 30d.
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
+    pub(crate) cache_max_age: Duration,
     /// Registry that is asked over plain http, as `host` or `host:port`; may be repeated.
     /// Loopback registries always are.
     #[arg(long = "plain-http-registry", value_name = "HOST")]

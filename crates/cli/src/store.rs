@@ -27,6 +27,8 @@ pub(crate) fn options(
 ) -> anyhow::Result<StoreOptions> {
     let directory = arguments.cache_dir.clone().unwrap_or_else(|| environment.cache_directory());
     let mut options = StoreOptions::new(directory);
+    options.max_cache_bytes = arguments.cache_max_size;
+    options.max_unused = arguments.cache_max_age;
     options.plain_http_registries.clone_from(&arguments.plain_http_registries);
     options.insecure_registries.clone_from(&arguments.insecure_registries);
     options.mirrors = arguments.mirrors.iter().cloned().collect();

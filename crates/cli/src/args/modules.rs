@@ -1,11 +1,10 @@
 //! The verbs for modules and images. Doc comments are the help.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Format, StoreArguments, parse_duration};
+use super::{Format, StoreArguments};
 
 /// Where credentials of registries are read.
 #[derive(Debug, Args)]
@@ -127,6 +126,9 @@ pub(crate) struct SignArguments {
     /// Private key in PEM: ECDSA on P-256 or P-384, Ed25519, RSA.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: PathBuf,
+    /// How the result is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) login: LoginArguments,
     #[command(flatten)]
@@ -171,6 +173,9 @@ pub(crate) struct SaveArguments {
     /// File to write.
     #[arg(long, value_name = "FILE")]
     pub(crate) to: PathBuf,
+    /// How the result is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) login: LoginArguments,
     #[command(flatten)]
@@ -188,6 +193,9 @@ Examples:
 pub(crate) struct LoadArguments {
     /// A file that `wasmplug save` has written.
     pub(crate) file: PathBuf,
+    /// How the result is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) store: StoreArguments,
 }
@@ -235,25 +243,19 @@ pub(crate) struct CacheRmArguments {
     pub(crate) store: StoreArguments,
 }
 
-/// Remove what was not used for long; what a process has loaded stays.
+/// Remove what exceeds the limits on age and size; what a process has loaded stays.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  wasmplug cache gc --max-age 7d
-  wasmplug cache gc --max-size 500M")]
+  wasmplug cache gc --cache-max-age 7d
+  wasmplug cache gc --cache-max-size 500M")]
 pub(crate) struct CacheGcArguments {
-    /// Remove what was not used for longer than this.
-    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
-    pub(crate) max_age: Duration,
-    /// Remove the longest unused until this is not exceeded, such as 500M or 2G.
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
-    pub(crate) max_size: u64,
     #[command(flatten)]
     pub(crate) store: StoreArguments,
 }
 
 /// A whole number of bytes, or of KiB, MiB or GiB.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let error = || format!("`{text}` is not a size such as 500M or 2G");
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

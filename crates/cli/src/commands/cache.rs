@@ -66,9 +66,9 @@ fn rm(arguments: &CacheRmArguments, environment: &Environment) -> anyhow::Result
 
 fn gc(arguments: &CacheGcArguments, environment: &Environment) -> anyhow::Result<()> {
     let store = store::open(&arguments.store, environment)?;
-    let unused_since = SystemTime::now().checked_sub(arguments.max_age);
+    let unused_since = SystemTime::now().checked_sub(arguments.store.cache_max_age);
     let unused_since = unused_since.unwrap_or(SystemTime::UNIX_EPOCH);
-    let Pruned { files, bytes } = store.evict(unused_since, arguments.max_size)?;
+    let Pruned { files, bytes } = store.evict(unused_since, arguments.store.cache_max_size)?;
     let noun = if files == 1 { "module" } else { "modules" };
     output::data(format!("{files} {noun} removed, {}", size(bytes)));
     Ok(())

@@ -10,6 +10,7 @@ use crate::store;
 pub(super) fn run(arguments: &LoadArguments, environment: &Environment) -> anyhow::Result<()> {
     let store = store::open(&arguments.store, environment)?;
     let loaded = store.load(&arguments.file);
-    print(&loaded.with_context(|| format!("cannot load `{}`", arguments.file.display()))?);
+    let loaded = loaded.with_context(|| format!("cannot load `{}`", arguments.file.display()))?;
+    print(&loaded, arguments.output);
     Ok(())
 }

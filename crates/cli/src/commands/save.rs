@@ -1,9 +1,10 @@
 //! `wasmplug save`: images into a file.
 
 use anyhow::Context as _;
+use serde_json::json;
 use wasmplug_module::{ArchiveError, ArchivedImage, Progress};
 
-use crate::args::SaveArguments;
+use crate::args::{Format, SaveArguments};
 use crate::environment::Environment;
 use crate::modules::{self, Modules, image};
 use crate::output;
@@ -27,7 +28,7 @@ pub(super) fn run(arguments: &SaveArguments, environment: &Environment) -> anyho
     let saved = saved.map_err(explain)?;
     file.persist(&arguments.to)
         .with_context(|| format!("cannot write `{}`", arguments.to.display()))?;
-    print(&saved);
+    print(&saved, arguments.output);
     Ok(())
 }
 
@@ -40,7 +41,18 @@ fn explain(error: ArchiveError) -> anyhow::Error {
 }
 
 /// What came along.
-pub(super) fn print(images: &[ArchivedImage]) {
+pub(super) fn print(images: &[ArchivedImage], format: Format) {
+    if format == Format::Json {
+        let images: Vec<_> = images
+            .iter()
+            .map(|it| {
+                let url = format!("oci://{}", it.reference);
+                json!({ "url": url, "digest": it.digest, "signatures": it.signatures })
+            })
+            .collect();
+        output::data(format!("{:#}", json!(images)));
+        return;
+    }
     for ArchivedImage { reference, digest, signatures } in images {
         let signed = match signatures {
             0 => "not signed".to_owned(),

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use wasmplug_api::ModuleUrl;
+use serde_json::json;
+use wasmplug_api::{Digest, ModuleUrl};
 use wasmplug_module::{Progress, SignImageError, SigningKey};
 
-use crate::args::SignArguments;
+use crate::args::{Format, SignArguments};
 use crate::diagnostics::WithHint;
 use crate::environment::Environment;
 use crate::modules::{self, Modules, signing_key, target};
@@ -15,13 +16,13 @@ use crate::output;
 pub(super) fn run(arguments: &SignArguments, environment: &Environment) -> anyhow::Result<()> {
     let url = target(&arguments.target)?;
     let key = signing_key(&arguments.key)?;
-    match &url {
+    let (signed, place) = match &url {
         ModuleUrl::Oci(reference) => {
             let modules = Modules::open(&arguments.store, Some(&arguments.login), environment)?;
             let credentials = modules.credentials(reference)?;
             let sign = modules.store.sign(reference, &key, credentials.as_ref());
             let signed = modules.wait("signing", &Progress::default(), sign).map_err(explain)?;
-            output::talk(format!("signed {}\n  in {}", signed.image, signed.place));
+            (signed.image, signed.place)
         }
         ModuleUrl::File(path) => sign_file(path, &key)?,
         ModuleUrl::Http(_) => {
@@ -29,9 +30,18 @@ pub(super) fn run(arguments: &SignArguments, environment: &Environment) -> anyho
             let error = anyhow::anyhow!("`{url}` cannot be written to");
             return Err(WithHint::wrap(error, Some(hint)));
         }
+    };
+    match arguments.output {
+        Format::Json => output::data(format!(
+            "{:#}",
+            json!({ "digest": signed, "place": place, "verificationKey": key.public_pem() })
+        )),
+        Format::Text => {
+            output::talk(format!("signed {signed}\n  in {place}"));
+            output::talk("this is the `verificationKey`:");
+            output::data(key.public_pem().trim_end());
+        }
     }
-    output::talk("this is the `verificationKey`:");
-    output::data(key.public_pem().trim_end());
     Ok(())
 }
 
@@ -43,11 +53,11 @@ pub(super) fn explain(error: SignImageError) -> anyhow::Error {
     }
 }
 
-fn sign_file(path: &Path, key: &SigningKey) -> anyhow::Result<()> {
-    let signature = key.sign(&fs_err::read(path)?)?;
+/// Writes the signature beside the file; returns what was signed and where that is.
+fn sign_file(path: &Path, key: &SigningKey) -> anyhow::Result<(Digest, String)> {
+    let bytes = fs_err::read(path)?;
     let mut beside = path.to_owned().into_os_string();
     beside.push(".sig");
-    fs_err::write(&beside, format!("{}\n", STANDARD.encode(signature)))?;
-    output::talk(format!("signed {}\n  in {}", path.display(), Path::new(&beside).display()));
-    Ok(())
+    fs_err::write(&beside, format!("{}\n", STANDARD.encode(key.sign(&bytes)?)))?;
+    Ok((Digest::sha256_of(&bytes), Path::new(&beside).display().to_string()))
 }

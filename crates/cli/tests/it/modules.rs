@@ -314,7 +314,12 @@ fn what_is_signed_verifies_with_its_key_and_with_no_other() {
     desk.good(&["pull", &url, "--key", "one.pub"]);
 
     // A file, and one byte more.
-    desk.good(&["sign", "tag.wasm", "--key", "one.pem"]);
+    let json = desk.good(&["sign", "tag.wasm", "--key", "one.pem", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["place"], &json["verificationKey"]),
+        (&"tag.wasm.sig".into(), &public.into())
+    );
     desk.good(&["verify", "tag.wasm", "--key", "one.pub"]);
     let mut altered = std::fs::read(desk.path().join("tag.wasm")).unwrap();
     altered.extend(*b"\0\x02\x01a");
@@ -356,6 +361,9 @@ fn saved_images_are_loaded_elsewhere_and_served_without_a_registry() {
     assert_eq!(saved, format!("oci://HOST/tag:v1\n  {digest}, 1 signature\n"));
     let loaded = desk.good(&["load", "images.tar", "--cache-dir", "elsewhere"]);
     assert_eq!(loaded, saved);
+    let json = desk.good(&["load", "images.tar", "--cache-dir", "elsewhere", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["digest"], &json[0]["signatures"]), (&digest.into(), &1.into()));
     let listed = desk.good(&["cache", "ls", "--cache-dir", "elsewhere"]);
     let module = sha256(&std::fs::read(desk.path().join("tag.wasm")).unwrap());
     assert!(listed.starts_with(&module) && listed.contains("\n  oci://HOST/tag:v1\n"), "{listed}");
@@ -405,5 +413,5 @@ fn the_cache_is_listed_and_emptied() {
     assert_eq!(desk.good(&["cache", "rm", start]).trim_end(), digest);
     assert_eq!(desk.good(&["cache", "ls"]), "");
     desk.good(&["pull", &desk.url("tag:v1")]);
-    assert!(desk.good(&["cache", "gc", "--max-size", "0"]).starts_with("1 module removed"));
+    assert!(desk.good(&["cache", "gc", "--cache-max-size", "0"]).starts_with("1 module removed"));
 }
