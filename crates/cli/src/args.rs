@@ -229,6 +229,11 @@ pub(crate) struct StoreArguments {
     /// repeated.
     #[arg(long = "registry-mirror", value_name = "REGISTRY=MIRROR", value_parser = parse_mirror)]
     pub(crate) mirrors: Vec<(String, String)>,
+    /// HTTP proxy for everything but this machine, as `http://[USER:PASSWORD@]HOST:PORT`; the
+    /// environment is not looked at.
+    // Parsed later: what is wrong here is quoted, and this may hold a password.
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
     /// File with certificate authorities in PEM that are trusted beside the system's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,

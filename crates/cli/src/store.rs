@@ -30,6 +30,7 @@ pub(crate) fn options(
     options.max_cache_bytes = arguments.cache_max_size;
     options.max_unused = arguments.cache_max_age;
     options.plain_http_registries.clone_from(&arguments.plain_http_registries);
+    options.proxy = arguments.proxy.as_deref().map(str::parse).transpose()?;
     options.insecure_registries.clone_from(&arguments.insecure_registries);
     options.mirrors = arguments.mirrors.iter().cloned().collect();
     if let Some(path) = &arguments.ca_file {

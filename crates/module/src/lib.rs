@@ -62,6 +62,7 @@ mod lock;
 mod options;
 mod pack;
 mod progress;
+mod proxy;
 mod publish;
 mod pull_secret;
 mod request;
@@ -84,6 +85,7 @@ pub use lock::ModuleLease;
 pub use options::StoreOptions;
 pub use pack::{ImageLayout, PackedImage};
 pub use progress::Progress;
+pub use proxy::{ProxyUrl, ProxyUrlError};
 pub use publish::{PushedSignature, SignImageError};
 pub use pull_secret::{PullSecretError, PullSecrets};
 pub use request::{

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use url::Url;
 use wasmplug_api::ImageReference;
 
-use crate::{signature::SignaturePolicy, write::WriteHook};
+use crate::{proxy::ProxyUrl, signature::SignaturePolicy, write::WriteHook};
 
 /// Largest module unless configured: what Istio's agent allows.
 ///
@@ -57,6 +57,12 @@ pub struct StoreOptions {
     /// none for the registry; the registry itself is never asked. What is pushed goes to the
     /// registry all the same. Default: none.
     pub mirrors: BTreeMap<String, String>,
+    /// HTTP proxy for everything but this machine.
+    ///
+    /// Names are then resolved by the proxy, where the guard on addresses does not reach: it still
+    /// refuses addresses in URLs, and the proxy has to refuse the rest. Default: none; the
+    /// environment is not looked at.
+    pub proxy: Option<ProxyUrl>,
     /// Certificate authorities trusted beside those of the system, as PEM. Default: none.
     pub certificate_authorities: Vec<u8>,
     /// Networks that are never connected to, beside link-local and metadata addresses.
@@ -90,6 +96,7 @@ impl StoreOptions {
             plain_http_registries: Vec::new(),
             insecure_registries: Vec::new(),
             mirrors: BTreeMap::new(),
+            proxy: None,
             certificate_authorities: Vec::new(),
             blocked_networks: Vec::new(),
             hosts: BTreeMap::new(),

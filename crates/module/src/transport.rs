@@ -9,7 +9,7 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Client, Method, Response, StatusCode,
+    Client, Method, Proxy, Response, StatusCode,
     header::{
         ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, LOCATION,
         RETRY_AFTER,
@@ -24,6 +24,7 @@ use crate::{
     error::{FetchError, RedirectRefused, StoreError, is_transient_status},
     options::{StoreOptions, lists},
     progress::Progress,
+    proxy::ProxyUrl,
     tls,
 };
 
@@ -128,6 +129,7 @@ impl Transport {
                 .redirect(Policy::none())
                 // The environment is the business of `main` alone.
                 .no_proxy()
+                .proxy(proxy(options.proxy.as_ref().map(ProxyUrl::url)))
                 .referer(false)
                 .user_agent(concat!("wasmplug/", env!("CARGO_PKG_VERSION")))
                 .build()
@@ -284,6 +286,12 @@ fn sensitive(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// The proxy for everything but this machine; none at all if none is given.
+fn proxy(proxy: Option<&Url>) -> Proxy {
+    let proxy = proxy.cloned();
+    Proxy::custom(move |url| proxy.clone().filter(|_| !names_loopback(url)))
 }
 
 fn is_redirect(status: StatusCode) -> bool {

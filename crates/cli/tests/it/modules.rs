@@ -184,6 +184,9 @@ fn credentials_are_those_of_the_user_and_their_absence_is_explained() {
     assert!(told.contains("is not a Docker configuration\n  caused by: at line 1"), "{told}");
     desk.log_in(r#""username":"user","password":"hunter3""#);
     assert!(desk.bad(&["pull", &url]).contains("the credentials are wrong"));
+    let told = desk.bad(&["pull", &url, "--proxy", "https://user:hunter2@proxy.example"]);
+    let form = "`http://[USER:PASSWORD@]HOST:PORT`";
+    assert_eq!(told, format!("error: the proxy is not of the form {form}"));
     // A file that is named wins.
     let other =
         format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjpodW50ZXIy"}}}}}}"#, desk.registry.addr());

@@ -168,3 +168,28 @@ async fn a_download_that_has_not_changed_is_not_sent_again() {
     assert_eq!(fixture.store.get(&always).await.unwrap().bytes, SECOND);
     assert_eq!(asked_with(), None);
 }
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_everything_but_this_machine() {
+    let proxy = Upstream::scripted(|received| -> Scripted {
+        let is_right = received.path == "http://web.test/a.wasm"
+            && received.header("proxy-authorization") == Some("Basic dXNlcjpwYXNz");
+        if is_right { Reply::new(200).body(MODULE).into() } else { Reply::new(502).into() }
+    });
+    let proxy = proxy.start().await.unwrap();
+    let fixture = Fixture::with(|options| {
+        options.proxy = Some(format!("http://user:pass@{}", proxy.addr()).parse().unwrap());
+    });
+    // The name exists nowhere; the proxy alone knows it.
+    assert_eq!(fixture.get("http://web.test/a.wasm").await.unwrap().bytes, MODULE);
+    let (server, url) = serving(THIRD, None).await;
+    let url = format!("{url}/plugin.wasm");
+    assert_eq!(fixture.get(&url).await.unwrap().bytes, THIRD);
+    assert_eq!((proxy.received().len(), server.received().len()), (1, 1));
+    // Addresses are refused whoever would connect to them.
+    let error = fixture.get("http://169.254.169.254/a.wasm").await.unwrap_err();
+    assert!(matches!(error, FetchError::Blocked { .. }), "{error}");
+    let error = Fixture::new().get("http://web.test/a.wasm").await.unwrap_err();
+    assert!(matches!(error, FetchError::Connect { .. }), "{error}");
+    assert_eq!(proxy.received().len(), 1);
+}
