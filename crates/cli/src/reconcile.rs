@@ -94,11 +94,7 @@ impl Reconciler {
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
         // Fetching and compiling may take seconds, and nothing is served before.
-        match plan(&sources.resources(), &self.workload).plugins().count() {
-            0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
-            1 => output::talk("fetching and compiling 1 plugin"),
-            count => output::talk(format!("fetching and compiling {count} plugins")),
-        }
+        announce(plan(&sources.resources(), &self.workload).plugins().count());
         let mut applied = self.apply(&sources, proxy, false).await;
         applied.talk();
         let mut retry = FIRST_RETRY;
@@ -160,6 +156,15 @@ impl Reconciler {
             ));
         }
         reading.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+    }
+}
+
+/// Tells what is waited for.
+fn announce(plugins: usize) {
+    match plugins {
+        0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
+        1 => output::talk("fetching and compiling 1 plugin"),
+        count => output::talk(format!("fetching and compiling {count} plugins")),
     }
 }
 

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! request ─> file? ────────────────────────────────────────────────> check ─> bytes
-//!         └> cache lookup ─ hit ─> verify against its digest ──────────────> bytes
-//!                         └ miss ─> single flight ─> resolve ─> download ─> check ─> insert
+//!         └> cache lookup ─ hit ─> digest, signature ──────────────────────> bytes
+//!                         └ miss ─> one of all ─> resolve ─> signature ─> download ─> check ─> insert
 //! ```
 //!
 //! ```no_run
@@ -32,6 +32,9 @@
 //! println!("{} bytes, {}", module.bytes.len(), module.digest);
 //! # Ok(()) }
 //! ```
+//!
+//! The way back is [`ModuleStore::push`] and [`ModuleStore::sign`], the way around networks
+//! [`ModuleStore::save`] and [`ModuleStore::load`]; [`ModuleReport`] and [`ImageReport`] describe.
 //!
 //! *Module* is the Wasm bytes, *manifest* describes an image, *index* lists manifests by platform.
 //! Bounds: bytes (compressed and inflated), time, redirects and addresses; see [`StoreOptions`]
