@@ -1,5 +1,8 @@
 //! `wasmplug inspect`: what a module or an image is, and who can load it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use serde_json::json;
 use wasmplug_api::ModuleUrl;
@@ -77,7 +80,7 @@ impl Obstacles {
     fn of(report: &ModuleReport, bytes: &[u8]) -> anyhow::Result<Self> {
         let none = "it declares no Proxy-Wasm ABI version".to_owned();
         let everywhere = report.abi_versions.is_empty().then_some(none);
-        let host = std::sync::Arc::new(Host::new()?);
+        let host = Arc::new(Host::new()?);
         let here = CompiledModule::compile(&host, bytes).err().map(|error| {
             let mut text = error.to_string();
             let mut cause = std::error::Error::source(&error);
@@ -120,7 +123,9 @@ fn print(
             let most = maximum.map_or_else(String::new, |it| format!(", at most {it}"));
             line("memory", &format!("{initial} pages of 64 KiB{most}"));
         }
-        line("imports", &or_none(&module.imports));
+        for (from, names) in by_module(&module.imports) {
+            line("imports", &format!("{from}: {}", names.join(", ")));
+        }
         line("exports", &or_none(&module.exports));
         let sections = module.custom_sections.iter();
         let sections: Vec<String> =
@@ -156,6 +161,16 @@ fn print_image(image: &ImageReport, paint: Paint) {
         line("annotation", &format!("{name}={value}"));
     }
     line("signatures", &or_none(&image.signatures));
+}
+
+/// Imports by the module that they are from.
+fn by_module(imports: &[String]) -> BTreeMap<&str, Vec<&str>> {
+    let mut modules: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for import in imports {
+        let (from, name) = import.split_once('.').unwrap_or(("", import));
+        modules.entry(from).or_default().push(name);
+    }
+    modules
 }
 
 fn or_none(texts: &[String]) -> String {

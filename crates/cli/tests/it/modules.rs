@@ -271,9 +271,13 @@ fn inspect_tells_who_can_load_an_image() {
 fn inspect_describes_a_module_as_text_and_as_json() {
     let desk = Desk::new();
     let printed = desk.good(&["inspect", "tag.wasm"]);
-    for line in
-        ["  abi        0.2.1", "env.proxy_log", "proxy_on_request_headers", "  envoy          yes"]
-    {
+    for line in [
+        "  abi        0.2.1",
+        "  imports    env: ",
+        "proxy_log",
+        "proxy_on_request_headers",
+        "  envoy          yes",
+    ] {
         assert!(printed.contains(line), "no `{line}` in:\n{printed}");
     }
     let json: serde_json::Value =
