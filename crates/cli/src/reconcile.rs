@@ -73,13 +73,8 @@ impl Reconciler {
     ///
     /// `refresh` looks at the tags of images although nothing else has changed.
     async fn apply(&mut self, sources: &Sources, proxy: &Proxy, refresh: bool) -> Applied {
-        let resources = sources.resources();
-        let plan = plan(&resources, &self.workload);
-        let secrets = resources.iter().filter_map(|resource| match resource {
-            Resource::Secret(secret) => Some(secret),
-            _ => None,
-        });
-        let pull = PullOptions { secrets: secrets.collect(), refresh };
+        let plan = plan(&sources.resources(), &self.workload);
+        let pull = pull_options(sources, refresh);
         let snapshot = self.builder.build(&plan, &pull).await;
         let applied = Applied::new(&plan, &snapshot);
         proxy.apply(snapshot).await;
@@ -157,6 +152,16 @@ impl Reconciler {
         }
         reading.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
     }
+}
+
+/// What modules are pulled with: the secrets of the sources, and whether tags are looked at.
+fn pull_options(sources: &Sources, refresh: bool) -> PullOptions {
+    let resources = sources.resources();
+    let secrets = resources.iter().filter_map(|resource| match resource {
+        Resource::Secret(secret) => Some(secret),
+        _ => None,
+    });
+    PullOptions { secrets: secrets.collect(), refresh }
 }
 
 /// Tells what is waited for.
