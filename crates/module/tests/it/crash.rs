@@ -37,6 +37,8 @@ fn options(directory: &Path) -> StoreOptions {
     let mut options = StoreOptions::new(directory);
     options.write_hook = Some(die_at_step);
     options.retry_delay = Duration::ZERO;
+    // However busy the machine is, nobody gives up waiting for another process.
+    options.fetch_timeout = Duration::from_mins(10);
     options
 }
 
