@@ -34,7 +34,7 @@ struct DebianTool {
     version_argument: &'static str,
 }
 
-const DEBIAN_TOOLS: [DebianTool; 5] = [
+const DEBIAN_TOOLS: [DebianTool; 6] = [
     DebianTool { program: "wrk", package: "wrk", version_argument: "-v" },
     DebianTool { program: "nginx", package: "nginx", version_argument: "-v" },
     DebianTool {
@@ -44,6 +44,7 @@ const DEBIAN_TOOLS: [DebianTool; 5] = [
     },
     DebianTool { program: "skopeo", package: "skopeo", version_argument: "--version" },
     DebianTool { program: "umoci", package: "umoci", version_argument: "--version" },
+    DebianTool { program: "openssl", package: "openssl", version_argument: "version" },
 ];
 
 /// Installs what is missing, then shows each tool with its version and path.

@@ -62,6 +62,7 @@ pub mod plugin_config;
 pub mod request_authentication;
 pub mod review;
 pub mod schema;
+pub mod secret;
 pub mod selector;
 pub mod telemetry;
 pub mod traffic_extension;
@@ -88,6 +89,7 @@ pub use plan::{
 pub use plugin_config::plugin_config_json;
 pub use request_authentication::RequestAuthentication;
 pub use review::review;
+pub use secret::{DockerConfigForm, Secret};
 pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};
 pub use telemetry::Telemetry;
 pub use traffic_extension::TrafficExtension;

@@ -16,6 +16,7 @@ mod node;
 mod peer_authentication;
 mod request_authentication;
 mod scalar;
+mod secret;
 mod telemetry;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,21 @@
 //! The command line as typed. Doc comments are the help; nothing here does I/O.
 
+mod modules;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderValue;
 use wasmplug_api::WorkloadRole;
 use wasmplug_proxy::{Route, UpstreamAddress};
+
+pub(crate) use self::modules::{
+    CacheArguments, CacheCommand, CacheGcArguments, CacheLsArguments, CacheRmArguments,
+    InspectArguments, Layout, LoadArguments, LoginArguments, PullArguments, PushArguments,
+    SaveArguments, SignArguments, VerifyArguments,
+};
 
 /// Run Istio WasmPlugins anywhere.
 #[derive(Debug, Parser)]
@@ -31,6 +40,14 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     #[command(hide = true)]
     Schema(SchemaArguments),
+    Inspect(InspectArguments),
+    Pull(PullArguments),
+    Push(PushArguments),
+    Sign(SignArguments),
+    Verify(VerifyArguments),
+    Save(SaveArguments),
+    Load(LoadArguments),
+    Cache(CacheArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }
@@ -121,13 +138,12 @@ pub(crate) struct RunArguments {
     /// Value of the `server` response header.
     #[arg(long, value_name = "NAME", default_value = "wasmplug")]
     pub(crate) server_name: HeaderValue,
-    /// Where fetched modules are kept [default: wasmplug in the user's cache directory].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cache_dir: Option<PathBuf>,
-    /// Registry that is asked over plain http, as `host` or `host:port`; may be repeated.
-    /// Loopback registries always are.
-    #[arg(long = "plain-http-registry", value_name = "HOST")]
-    pub(crate) plain_http_registries: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// How often to look whether tags were moved although no file has changed, such as 30s, 10m or
+    /// 1h: takes effect under `imagePullPolicy: Always`, and is told under others [default: never].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) refresh_interval: Option<Duration>,
     #[command(flatten)]
     pub(crate) logging: LoggingArguments,
 }
@@ -224,6 +240,44 @@ pub(crate) struct WorkloadArguments {
     pub(crate) port: Option<u16>,
 }
 
+/// Where modules are kept, and how they are fetched.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArguments {
+    /// Where fetched modules are kept [default: wasmplug in the user's cache directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Largest size of all modules there, such as 500M or 4G: the longest unused go first, and
+    /// never what a process has loaded.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = modules::parse_size)]
+    pub(crate) cache_max_size: u64,
+    /// How long a module stays there that nobody uses, such as 12h or 30d.
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
+    pub(crate) cache_max_age: Duration,
+    /// Registry that is asked over plain http, as `host` or `host:port`; may be repeated.
+    /// Loopback registries always are.
+    #[arg(long = "plain-http-registry", value_name = "HOST")]
+    pub(crate) plain_http_registries: Vec<String>,
+    /// Registry or server whose certificate is not verified, as `host` or `host:port`; may be
+    /// repeated.
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub(crate) insecure_registries: Vec<String>,
+    /// Registry that is asked in place of another one, as REGISTRY=HOST[:PORT][/PATH]; may be
+    /// repeated.
+    #[arg(long = "registry-mirror", value_name = "REGISTRY=MIRROR", value_parser = parse_mirror)]
+    pub(crate) mirrors: Vec<(String, String)>,
+    /// HTTP proxy for everything but this machine, as `http://[USER:PASSWORD@]HOST:PORT`; the
+    /// environment is not looked at.
+    // Parsed later: what is wrong here is quoted, and this may hold a password.
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+    /// File with certificate authorities in PEM that are trusted beside the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Signature policy, a JSON file: who must have signed which modules.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) require_signed: Option<PathBuf>,
+}
+
 /// What is logged to standard error.
 #[derive(Debug, Args)]
 pub(crate) struct LoggingArguments {
@@ -272,6 +326,38 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A whole number of seconds, minutes, hours or days, and more than none.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let error = || format!("`{text}` is not a duration such as 30s, 10m, 1h or 7d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(error)?;
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(error()),
+    };
+    // Digits alone: the parser of numbers would also take a sign.
+    let digits = Some(number).filter(|it| it.bytes().all(|b| b.is_ascii_digit()));
+    let number: Option<u64> = digits.and_then(|digits| digits.parse().ok());
+    let product = number.and_then(|number| number.checked_mul(seconds)).filter(|it| *it > 0);
+    product.map(Duration::from_secs).ok_or_else(error)
+}
+
+fn parse_mirror(text: &str) -> Result<(String, String), String> {
+    let is_host = |host: &str| !host.is_empty() && !host.contains("://") && !host.starts_with('/');
+    match text.split_once('=') {
+        // Docker Hub is known by another name than people know it by.
+        Some(("docker.io", mirror)) if is_host(mirror) => {
+            Ok((wasmplug_api::module_url::DOCKER_HUB.to_owned(), mirror.to_owned()))
+        }
+        Some((registry, mirror)) if is_host(mirror) && is_host(registry) => {
+            Ok((registry.to_ascii_lowercase(), mirror.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not of the form REGISTRY=HOST[:PORT][/PATH]")),
+    }
+}
+
 fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
     match text.split_once('=') {
         Some((name, address)) if !name.is_empty() => {
@@ -300,7 +386,7 @@ fn parse_route(text: &str) -> Result<Route, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arguments, parse_cluster, parse_label, parse_route};
+    use super::{Arguments, parse_cluster, parse_duration, parse_label, parse_mirror, parse_route};
     use clap::CommandFactory;
 
     #[test]
@@ -323,6 +409,28 @@ mod tests {
         assert_eq!(parse_route("/=b").unwrap().host, None);
         for text in ["/api", "a.test=b", "/api=", ""] {
             assert!(parse_route(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        let seconds = |text| parse_duration(text).map(|it| it.as_secs());
+        assert_eq!(seconds("30s"), Ok(30));
+        assert_eq!(seconds("10m"), Ok(600));
+        assert_eq!(seconds("2d"), Ok(172_800));
+        for text in ["", "s", "30", "0s", "-1s", "+1s", "1.5h", "1w", "1é", "99999999999999999999d"]
+        {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn mirrors_are_hosts_with_a_path() {
+        let parsed = |text| parse_mirror(text).unwrap();
+        assert_eq!(parsed("GHCR.io=a:5000/b"), ("ghcr.io".into(), "a:5000/b".into()));
+        assert_eq!(parsed("docker.io=a"), ("index.docker.io".into(), "a".into()));
+        for text in ["", "ghcr.io", "ghcr.io=", "=a", "ghcr.io=https://a", "https://ghcr.io=a"] {
+            assert!(parse_mirror(text).is_err(), "{text}");
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Environment {
     pub(crate) variables: HashMap<String, String>,
     /// Standard error is a terminal that wants colours.
     pub(crate) has_colours: bool,
+    /// Standard error is a terminal.
+    pub(crate) is_terminal: bool,
     /// Number of processor cores that this process may use.
     pub(crate) cores: usize,
 }
@@ -28,10 +30,10 @@ impl Environment {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         let variables: HashMap<String, String> = std::env::vars_os().filter_map(text).collect();
-        let has_colours =
-            std::io::stderr().is_terminal() && variables.get(NO_COLOR).is_none_or(String::is_empty);
+        let is_terminal = std::io::stderr().is_terminal();
+        let has_colours = is_terminal && variables.get(NO_COLOR).is_none_or(String::is_empty);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { variables, has_colours, cores }
+        Self { variables, has_colours, is_terminal, cores }
     }
 
     /// Where modules are kept by default: the user's cache directory.

@@ -7,9 +7,13 @@ mod enforcement;
 mod environment;
 mod exit;
 mod logging;
+mod login;
+mod modules;
 mod output;
+mod progress;
 mod reconcile;
 mod sources;
+mod store;
 mod target;
 
 use std::process::ExitCode;

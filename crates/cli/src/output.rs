@@ -13,3 +13,9 @@ pub(crate) fn data(text: impl Display) {
 pub(crate) fn talk(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// Replaces the last line of standard error by this one, which stays open; empty for none.
+pub(crate) fn redraw(line: &str) {
+    // The cursor goes to the beginning, and what stood there is erased.
+    let _ = write!(std::io::stderr(), "\r\x1b[2K{line}");
+}

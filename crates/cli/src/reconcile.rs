@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Severity, plan};
+use tokio::time::MissedTickBehavior;
+use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Resource, Severity, plan};
 use wasmplug_host::{Host, Limits};
 use wasmplug_module::ModuleStore;
-use wasmplug_proxy::{FilterSpec, Proxy, Rejected, RejectedEffect, Snapshot, SnapshotBuilder};
+use wasmplug_proxy::{
+    FilterSpec, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot, SnapshotBuilder,
+};
 
 use crate::args::WorkloadArguments;
 use crate::diagnostics::{InvalidResources, WithHint, print_finding};
@@ -23,12 +26,25 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest such wait.
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
+/// Why everything is looked at again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// A file has changed.
+    Change,
+    /// A fetch that failed may succeed now.
+    Retry,
+    /// It is time to look at tags.
+    Refresh,
+}
+
 /// Keeps a proxy in step with resources.
 pub(crate) struct Reconciler {
     arguments: WorkloadArguments,
     mounted: MountedFiles,
     builder: SnapshotBuilder,
     has_colours: bool,
+    /// How often tags are looked at although no file has changed; never if it is absent.
+    refresh_interval: Option<Duration>,
 }
 
 // === impl Reconciler ===
@@ -39,11 +55,12 @@ impl Reconciler {
         host: Arc<Host>,
         store: Arc<ModuleStore>,
         environment: &Environment,
+        refresh_interval: Option<Duration>,
     ) -> Self {
         let variables = environment.variables.clone();
         let builder = SnapshotBuilder::new(host, store, Limits::default(), variables);
         let (mounted, has_colours) = (MountedFiles::new(), environment.has_colours);
-        Self { arguments, mounted, builder, has_colours }
+        Self { arguments, mounted, builder, has_colours, refresh_interval }
     }
 
     /// Reads the sources for the first time.
@@ -76,9 +93,17 @@ impl Reconciler {
     }
 
     /// Builds and applies a plan.
-    async fn apply(&mut self, plan: &Plan, proxy: &Proxy) -> Applied {
-        warn_unused(plan);
-        let snapshot = self.builder.build(plan).await;
+    ///
+    /// `refresh` looks at the tags of images although nothing else has changed.
+    async fn apply(
+        &mut self,
+        plan: &Plan,
+        sources: &Sources,
+        proxy: &Proxy,
+        refresh: bool,
+    ) -> Applied {
+        let pull = pull_options(sources, refresh);
+        let snapshot = self.builder.build(plan, &pull).await;
         let applied = Applied::new(plan, &snapshot);
         proxy.apply(snapshot).await;
         applied
@@ -93,27 +118,30 @@ impl Reconciler {
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
         // Fetching and compiling may take seconds, and nothing is served before.
-        match plan.plugins().count() {
-            0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
-            1 => output::talk("fetching and compiling 1 plugin"),
-            count => output::talk(format!("fetching and compiling {count} plugins")),
-        }
-        let mut applied = self.apply(&plan, proxy).await;
+        announce(plan.plugins().count());
+        let mut applied = self.apply(&plan, &sources, proxy, false).await;
         applied.talk();
         let mut retry = FIRST_RETRY;
+        let period = self.refresh_interval.unwrap_or(LONGEST_RETRY);
+        let mut refresh = tokio::time::interval(period);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is at once, and everything has just been looked at.
+        refresh.tick().await;
         loop {
-            let is_retry = tokio::select! {
+            let event = tokio::select! {
                 // Cancel-safe: a change is remembered until it is looked at.
                 event = changes.changed() => {
                     if event.is_err() {
                         anyhow::bail!("the files are no longer watched");
                     }
-                    false
+                    Event::Change
                 }
                 // Cancel-safe: a timer.
-                () = tokio::time::sleep(retry), if applied.may_mend => true,
+                () = tokio::time::sleep(retry), if applied.may_mend => Event::Retry,
+                // Cancel-safe: a tick that is not taken stays due.
+                _ = refresh.tick(), if self.refresh_interval.is_some() => Event::Refresh,
             };
-            if !is_retry {
+            if event == Event::Change {
                 tokio::time::sleep(SETTLE).await;
                 changes.borrow_and_update();
                 match sources.read() {
@@ -136,11 +164,15 @@ impl Reconciler {
                     continue;
                 }
             };
-            let next = self.apply(&plan, proxy).await;
-            if !is_retry || next != applied {
+            let is_refresh = event == Event::Refresh;
+            let next = self.apply(&plan, &sources, proxy, is_refresh).await;
+            if event == Event::Change || next != applied {
                 next.talk();
             }
-            retry = if is_retry { retry.saturating_mul(2).min(LONGEST_RETRY) } else { FIRST_RETRY };
+            retry = match event {
+                Event::Retry => retry.saturating_mul(2).min(LONGEST_RETRY),
+                Event::Change | Event::Refresh => FIRST_RETRY,
+            };
             applied = next;
         }
     }
@@ -156,6 +188,25 @@ impl Reconciler {
             ));
         }
         reading.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+    }
+}
+
+/// What modules are pulled with: the secrets of the sources, and whether tags are looked at.
+fn pull_options(sources: &Sources, refresh: bool) -> PullOptions {
+    let resources = sources.resources();
+    let secrets = resources.iter().filter_map(|resource| match resource {
+        Resource::Secret(secret) => Some(secret),
+        _ => None,
+    });
+    PullOptions { secrets: secrets.collect(), refresh }
+}
+
+/// Tells what is waited for.
+fn announce(plugins: usize) {
+    match plugins {
+        0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
+        1 => output::talk("fetching and compiling 1 plugin"),
+        count => output::talk(format!("fetching and compiling {count} plugins")),
     }
 }
 
@@ -224,23 +275,6 @@ impl Applied {
         }
         for left in &self.left_out {
             output::talk(format!("  not in the chain: {left}"));
-        }
-    }
-}
-
-/// Says which wishes of a resource are not fulfilled, so that nobody relies on them.
-fn warn_unused(plan: &Plan) {
-    for plugin in plan.plugins() {
-        let unused = [
-            ("verificationKey", plugin.verification_key.is_some(), "the signature is not checked"),
-            (
-                "imagePullSecret",
-                plugin.image_pull_secret.is_some(),
-                "the image is pulled without it",
-            ),
-        ];
-        for (field, _, effect) in unused.into_iter().filter(|(_, is_set, _)| *is_set) {
-            tracing::warn!(plugin.name = %plugin.resource, field, "not supported: {effect}");
         }
     }
 }

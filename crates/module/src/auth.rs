@@ -1,4 +1,4 @@
-//! Who pulls: credentials from a pull secret, by registry and repository.
+//! Who pulls: credentials by registry and repository.
 //!
 //! Nothing is read from the user's home or from the environment, and no helper program is run.
 
@@ -11,7 +11,7 @@ use base64::{
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use wasmplug_api::{Digest, ImageReference};
+use wasmplug_api::{Digest, DockerConfigForm, ImageReference};
 
 /// Names under which Docker Hub is known; the first is what references resolve to.
 const DOCKER_HUB_NAMES: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
@@ -21,11 +21,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A parsed pull secret (`.dockerconfigjson`); cheap to clone.
+/// How many registries an error names.
+const MAX_PLACES: usize = 8;
+
+/// A parsed pull secret; cheap to clone.
 ///
 /// `Debug` shows the registries and never a secret.
 ///
-/// Source: Kubernetes, type `kubernetes.io/dockerconfigjson`; Docker, `config.json`.
+/// Source: Kubernetes, types `kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg`;
+/// Docker, `config.json`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryCredentials {
     entries: Arc<Vec<Entry>>,
@@ -99,7 +103,22 @@ struct AuthEntry {
 // === impl RegistryCredentials ===
 
 impl RegistryCredentials {
-    /// Parses the content of a pull secret.
+    /// Parses the content of a pull secret in this form.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_docker_config`].
+    pub fn parse(form: DockerConfigForm, json: &[u8]) -> Result<Self, CredentialsError> {
+        match form {
+            DockerConfigForm::ConfigJson => Self::from_docker_config(json),
+            DockerConfigForm::Cfg => {
+                let auths = serde_json::from_slice(json).map_err(|e| malformed(&e))?;
+                Self::from_entries(&auths)
+            }
+        }
+    }
+
+    /// Parses a Docker configuration, `config.json`.
     ///
     /// `credsStore` and `credHelpers` are not looked at: they name programs to run.
     ///
@@ -107,12 +126,23 @@ impl RegistryCredentials {
     ///
     /// When it is not a Docker configuration or an entry holds no usable credentials.
     pub fn from_docker_config(json: &[u8]) -> Result<Self, CredentialsError> {
-        let config: DockerConfig = serde_json::from_slice(json).map_err(|error| {
-            CredentialsError::Malformed { line: error.line(), column: error.column() }
-        })?;
+        let config: DockerConfig = serde_json::from_slice(json).map_err(|e| malformed(&e))?;
+        Self::from_entries(&config.auths)
+    }
+
+    fn from_entries(auths: &serde_json::Map<String, Value>) -> Result<Self, CredentialsError> {
         let entries: Result<Vec<Entry>, _> =
-            config.auths.iter().map(|(key, entry)| Entry::parse(key, entry)).collect();
+            auths.iter().map(|(key, entry)| Entry::parse(key, entry)).collect();
         Ok(Self { entries: Arc::new(entries?) })
+    }
+
+    /// The registries and repositories that it has something for, for error messages.
+    pub(crate) fn places(&self) -> Vec<String> {
+        let place = |entry: &Entry| match entry.path.as_str() {
+            "" => entry.host.clone(),
+            path => format!("{}/{path}", entry.host),
+        };
+        self.entries.iter().take(MAX_PLACES).map(place).collect()
     }
 
     /// The most specific credential for an image, if there is one.
@@ -212,6 +242,10 @@ impl Entry {
         let (host, path) = split_key(key);
         Ok(Self { host, path, credential })
     }
+}
+
+fn malformed(error: &serde_json::Error) -> CredentialsError {
+    CredentialsError::Malformed { line: error.line(), column: error.column() }
 }
 
 /// Host and repository path of a key, which may be a URL: `https://index.docker.io/v1/`.

@@ -6,7 +6,7 @@ use wasmplug_api::Digest;
 
 use crate::{
     address_guard::BlockedAddress, contents::Contents, image::ImageError, request::ContentDigests,
-    unpack::UnpackError,
+    signature::SignatureError, unpack::UnpackError,
 };
 
 /// Why a store could not be opened.
@@ -120,6 +120,8 @@ pub enum FetchError {
         status: u16,
         /// Whether credentials were sent.
         authenticated: bool,
+        /// What the given credentials are for, if they are for other registries only.
+        elsewhere: Vec<String>,
     },
     /// Not there.
     #[error("`{url}` does not exist")]
@@ -174,6 +176,15 @@ pub enum FetchError {
     /// It is not what the resource asked for; never cached.
     #[error("digest mismatch for `{}`: expected `{}`, got {}", .0.url, .0.expected, .0.actual())]
     DigestMismatch(Box<Mismatch>),
+    /// No signature of those that are demanded.
+    #[error("`{url}` must be signed")]
+    Signature {
+        /// The module's URL.
+        url: String,
+        /// What was found instead.
+        #[source]
+        source: SignatureError,
+    },
     /// No module can be found in the image.
     #[error("no module in the image `{url}`")]
     Image {
@@ -299,6 +310,10 @@ impl FetchError {
                 "the credentials are wrong or may not pull this image; the image may also not exist"
                     .to_owned()
             }
+            Self::Unauthorized { elsewhere, .. } if !elsewhere.is_empty() => format!(
+                "the credentials are for `{}` and not for this registry, so none were sent",
+                elsewhere.join("`, `")
+            ),
             Self::Unauthorized { authenticated: false, .. } => {
                 "no credentials were sent; set `imagePullSecret` if the image is private, \
                  and check its name if it is public"
@@ -318,6 +333,7 @@ impl FetchError {
                 "name one of them `plugin.wasm`".to_owned()
             }
             Self::NotWasm { contents, .. } => contents.hint()?.to_owned(),
+            Self::Signature { source, .. } => source.hint()?,
             Self::Image { source: ImageError::SchemaOne, .. } => {
                 "push the image again with a current tool".to_owned()
             }

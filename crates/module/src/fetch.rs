@@ -1,5 +1,6 @@
 //! Bytes for a URL; nothing about caching.
 
+pub(crate) mod beside;
 pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod oci;
@@ -7,7 +8,11 @@ pub(crate) mod oci;
 use bytes::Bytes;
 use wasmplug_api::Digest;
 
-use crate::{error::FetchError, unpack::UnpackError};
+use crate::{
+    error::FetchError,
+    signature::{Evidence, Subject},
+    unpack::UnpackError,
+};
 
 /// A way to get at a module, in two steps so that a cache can stand between them.
 pub(crate) trait Fetcher: Send {
@@ -19,11 +24,22 @@ pub(crate) trait Fetcher: Send {
         &mut self,
     ) -> impl Future<Output = Result<(Identity, Self::Located), FetchError>> + Send;
 
+    /// Finds the signatures of what was located; whether any of them counts is not decided here.
+    fn signatures(
+        &mut self,
+        identity: &Identity,
+    ) -> impl Future<Output = Result<FoundSignatures, FetchError>> + Send;
+
     /// Gets the module, unpacked; nobody has looked at it yet.
     fn download(
         &mut self,
         located: Self::Located,
     ) -> impl Future<Output = Result<Bytes, FetchError>> + Send;
+
+    /// By what the server will know again what was downloaded.
+    fn validator(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What is known about content before the module is there.
@@ -35,6 +51,22 @@ pub(crate) struct Identity {
     pub(crate) index: Option<Digest>,
     /// Whether credentials were shown to get this far.
     pub(crate) private: bool,
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// What signatures are about before the module is there.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { module: None, manifest: self.manifest.as_ref(), index: self.index.as_ref() }
+    }
+}
+
+/// Signatures, and where they were looked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FoundSignatures {
+    pub(crate) evidence: Vec<Evidence>,
+    pub(crate) looked: Vec<String>,
 }
 
 /// Runs what would keep the runtime's thread busy, or waits for the disk.

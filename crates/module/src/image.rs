@@ -42,6 +42,15 @@ const TAR_LAYERS: [(&str, Compression); 5] = [
     ("application/vnd.oci.image.layer.v1.tar", Compression::None),
 ];
 
+/// A layer that is the signed payload of a signature.
+pub(crate) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// A layer or artifact that is a sigstore bundle, in any version.
+const BUNDLE_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
+/// An artifact that holds simple signing layers.
+const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+/// Where a simple signing layer has its signature.
+const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+
 /// Marks an entry that buildx adds for provenance and the like.
 const ATTESTATION_ANNOTATION: &str = "vnd.docker.reference.type";
 
@@ -118,6 +127,10 @@ struct Descriptor {
     media_type: String,
     digest: String,
     size: u64,
+    #[serde(default)]
+    artifact_type: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,8 +138,6 @@ pub(crate) struct IndexEntry {
     #[serde(flatten)]
     descriptor: Descriptor,
     platform: Option<Platform>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -146,6 +157,15 @@ pub(crate) struct ModuleLayer {
     /// Bytes as stored.
     pub(crate) size: u64,
     pub(crate) packing: Packing,
+}
+
+/// A layer that holds a signature, or what is signed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SignatureLayer {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    /// In base64; empty for a bundle, which holds its own.
+    pub(crate) signature: String,
 }
 
 /// How the module lies in its layer.
@@ -210,6 +230,21 @@ impl ImageManifest {
             several => Err(ImageError::SeveralModuleLayers { count: several.len() }),
         }
     }
+
+    /// The layers that are signatures; those whose digest cannot be checked are passed over.
+    pub(crate) fn signature_layers(&self) -> impl Iterator<Item = SignatureLayer> {
+        self.layers.iter().filter_map(|layer| {
+            let signature = layer.annotations.get(SIGNATURE_ANNOTATION);
+            let is_bundle = layer.media_type.starts_with(BUNDLE_PREFIX);
+            let is_simple = layer.media_type == SIMPLE_SIGNING && signature.is_some();
+            (is_bundle || is_simple).then_some(())?;
+            Some(SignatureLayer {
+                digest: layer.parse_digest().ok()?,
+                media_type: layer.media_type.clone(),
+                signature: signature.cloned().unwrap_or_default(),
+            })
+        })
+    }
 }
 
 // === impl Descriptor ===
@@ -249,6 +284,18 @@ impl IndexEntry {
         }
     }
 
+    /// Whether an entry of a list of referrers may be a signature; one that does not say may be.
+    pub(crate) fn may_be_signature(&self) -> bool {
+        let artifact_type = &self.descriptor.artifact_type;
+        artifact_type.is_empty()
+            || artifact_type == SIGNATURE_ARTIFACT
+            || artifact_type.starts_with(BUNDLE_PREFIX)
+    }
+
+    pub(crate) fn digest(&self) -> Result<Digest, ImageError> {
+        self.descriptor.parse_digest()
+    }
+
     fn architecture(&self) -> &str {
         self.platform.as_ref().map_or("", |platform| &platform.architecture)
     }
@@ -258,7 +305,7 @@ impl IndexEntry {
             .platform
             .as_ref()
             .is_some_and(|it| it.os == "unknown" && it.architecture == "unknown");
-        unknown || self.annotations.contains_key(ATTESTATION_ANNOTATION)
+        unknown || self.descriptor.annotations.contains_key(ATTESTATION_ANNOTATION)
     }
 
     fn is_linux_amd64(&self) -> bool {
@@ -267,7 +314,7 @@ impl IndexEntry {
         })
     }
 
-    fn platform_text(&self) -> String {
+    pub(crate) fn platform_text(&self) -> String {
         match &self.platform {
             Some(Platform { os, architecture, variant }) => {
                 let variant = variant.as_ref().map(|it| format!("/{it}")).unwrap_or_default();

@@ -2,18 +2,23 @@
 //!
 //! The index only ever says what was true and verified once. Losing it costs downloads, so a
 //! damaged one is dropped with a warning.
+//!
+//! Processes share it: each change is made to what is in the file at that moment, under a lock,
+//! and a change by another process is read when it is noticed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
 use wasmplug_api::Digest;
 
-use crate::{cache::write_atomically, request::ContentDigests};
+use crate::{lock::Locks, request::ContentDigests, write::Writer};
 
 const FILE_NAME: &str = "index.json";
 /// Version of the file's format; another one is dropped.
@@ -25,13 +30,33 @@ const MAX_AUTHORIZED: usize = 16;
 /// Bytes that make fingerprints of credentials useless outside this index.
 const SALT_BYTES: usize = 16;
 
-/// Thread-safe; [`Index::update`] waits for the disk.
+/// Name of the lock under which the file is rewritten.
+const LOCK: &str = "index";
+
+/// Thread-safe; every function may wait for the disk.
 #[derive(Debug)]
 pub(crate) struct Index {
     path: PathBuf,
-    document: Mutex<Document>,
+    locks: Locks,
+    writer: Writer,
+    known: Mutex<Known>,
     /// Held while the file is written, so that it is written in order.
     writing: Mutex<()>,
+}
+
+/// What was last read or written.
+#[derive(Debug)]
+struct Known {
+    document: Document,
+    stamp: Option<Stamp>,
+}
+
+/// What changes when a file is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified: Option<SystemTime>,
 }
 
 /// What is known about one URL.
@@ -43,6 +68,9 @@ pub(crate) struct Entry {
     pub(crate) manifest: Option<Digest>,
     #[serde(default, deserialize_with = "optional_digest")]
     pub(crate) index: Option<Digest>,
+    /// By what a web server knows it again.
+    #[serde(default)]
+    pub(crate) validator: Option<String>,
     /// Who got it: fingerprints of credentials; absent if it was got without any.
     #[serde(default)]
     authorized: Option<Vec<String>>,
@@ -64,39 +92,59 @@ struct Document {
 
 impl Index {
     /// Reads the index of a directory, or begins a new one.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn open(directory: &Path, locks: Locks, writer: Writer) -> io::Result<Self> {
         let path = directory.join(FILE_NAME);
+        let stamp = Stamp::of(&path);
         let document = match read(&path)? {
             Some(document) => document,
             None => Document::new()?,
         };
-        Ok(Self { path, document: Mutex::new(document), writing: Mutex::new(()) })
+        let known = Mutex::new(Known { document, stamp });
+        Ok(Self { path, locks, writer, known, writing: Mutex::new(()) })
     }
 
     /// What fingerprints of credentials are made with.
     pub(crate) fn salt(&self) -> String {
-        self.document().salt.clone()
+        self.known().document.salt.clone()
     }
 
     pub(crate) fn entry(&self, url: &str) -> Option<Entry> {
-        self.document().urls.get(url).cloned()
+        self.current().document.urls.get(url).cloned()
+    }
+
+    /// All URLs and what is known about them.
+    pub(crate) fn entries(&self) -> BTreeMap<String, Entry> {
+        self.current().document.urls.clone()
     }
 
     /// The module that an image with this manifest holds.
     pub(crate) fn module_of(&self, manifest: &Digest) -> Option<Digest> {
-        self.document().manifests.get(&manifest.to_string())?.parse().ok()
+        self.current().document.manifests.get(&manifest.to_string())?.parse().ok()
+    }
+
+    /// The digests of all modules and manifests, in hexadecimal.
+    pub(crate) fn subjects(&self) -> HashSet<String> {
+        let known = self.current();
+        let document = &known.document;
+        let entries = document.urls.values();
+        let mut known: HashSet<String> = entries
+            .flat_map(|entry| [Some(&entry.module), entry.manifest.as_ref()])
+            .flatten()
+            .map(|digest| digest.hex().to_owned())
+            .collect();
+        let manifests = document.manifests.keys();
+        known.extend(manifests.filter_map(|it| it.strip_prefix("sha256:")).map(str::to_owned));
+        known
     }
 
     /// Forgets all that leads to modules which are no longer there, and writes the index.
     pub(crate) fn retain(&self, is_there: impl Fn(&Digest) -> bool) -> io::Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = {
-            let mut document = self.document();
+        self.rewrite(|document| {
+            let before = (document.urls.len(), document.manifests.len());
             document.urls.retain(|_, entry| is_there(&entry.module));
             document.manifests.retain(|_, module| module.parse().is_ok_and(|it| is_there(&it)));
-            serde_json::to_vec_pretty(&*document)?
-        };
-        write_atomically(&self.path, &bytes)
+            before != (document.urls.len(), document.manifests.len())
+        })
     }
 
     /// Changes the entry of a URL and writes the index.
@@ -105,9 +153,7 @@ impl Index {
         url: &str,
         change: impl FnOnce(Option<Entry>) -> Entry,
     ) -> io::Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = {
-            let mut document = self.document();
+        self.rewrite(|document| {
             let old = document.urls.remove(url);
             let before = old.clone();
             let new = change(old);
@@ -115,18 +161,57 @@ impl Index {
                 let module = new.module.to_string();
                 document.manifests.insert(manifest.to_string(), module);
             }
-            let unchanged = before.as_ref() == Some(&new);
+            let is_changed = before.as_ref() != Some(&new);
             document.urls.insert(url.to_owned(), new);
-            if unchanged {
-                return Ok(());
-            }
-            serde_json::to_vec_pretty(&*document)?
-        };
-        write_atomically(&self.path, &bytes)
+            is_changed
+        })
     }
 
-    fn document(&self) -> MutexGuard<'_, Document> {
-        self.document.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is in the file now, and writes it if the change says that it made one.
+    ///
+    /// If the file cannot be written, the change is in effect for this process.
+    fn rewrite(&self, change: impl FnOnce(&mut Document) -> bool) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.locks.exclusive(LOCK);
+        let bytes = {
+            let mut known = self.current();
+            if !change(&mut known.document) {
+                return Ok(());
+            }
+            serde_json::to_vec_pretty(&known.document)?
+        };
+        let _lock = lock?;
+        self.writer.replace(&self.path, &bytes)?;
+        self.known().stamp = Stamp::of(&self.path);
+        Ok(())
+    }
+
+    /// What is known, after another process may have changed it.
+    fn current(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known();
+        let stamp = Stamp::of(&self.path);
+        if stamp.is_some() && stamp != known.stamp {
+            // One that is damaged keeps what is known here.
+            if let Ok(Some(document)) = read(&self.path) {
+                known.document = document;
+            }
+            known.stamp = stamp;
+        }
+        known
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs_err::metadata(path).ok()?;
+        let (inode, bytes) = (metadata.ino(), metadata.len());
+        Some(Self { inode, bytes, modified: metadata.modified().ok() })
     }
 }
 
@@ -154,7 +239,7 @@ impl Entry {
             }
         };
         let versions = old.map(|old| old.versions).unwrap_or_default();
-        Self { module, manifest, index, authorized, versions }
+        Self { module, manifest, index, validator: None, authorized, versions }
     }
 
     /// Whether who has this credential (or none) got it before, or anyone may.
@@ -232,6 +317,10 @@ mod tests {
         }
     }
 
+    fn open(directory: &TempDir) -> io::Result<Index> {
+        Index::open(directory.path(), Locks::new(directory.path()), Writer::default())
+    }
+
     fn record(index: &Index, url: &str, name: &[u8], fingerprint: Option<Digest>) {
         index.update(url, |old| Entry::renewed(old, found(name), fingerprint)).unwrap();
     }
@@ -239,9 +328,9 @@ mod tests {
     #[test]
     fn entries_and_salt_survive_a_restart() {
         let directory = TempDir::new().unwrap();
-        let index = Index::open(directory.path()).unwrap();
+        let index = open(&directory).unwrap();
         record(&index, "oci://a", b"one", None);
-        let again = Index::open(directory.path()).unwrap();
+        let again = open(&directory).unwrap();
         assert_eq!(again.entry("oci://a"), index.entry("oci://a"));
         assert_eq!(again.salt(), index.salt());
         assert_eq!(again.entry("oci://b"), None);
@@ -252,19 +341,19 @@ mod tests {
         let directory = TempDir::new().unwrap();
         for text in ["", "{", "[]", r#"{"format":2,"salt":"","urls":{},"manifests":{}}"#] {
             fs_err::write(directory.path().join(FILE_NAME), text).unwrap();
-            let index = Index::open(directory.path()).unwrap();
+            let index = open(&directory).unwrap();
             assert_eq!(index.entry("oci://a"), None, "{text:?}");
             assert_eq!(index.salt().len(), 64, "{text:?}");
         }
         let bad = r#"{"format":1,"salt":"","urls":{"oci://a":{"module":"x"}},"manifests":{}}"#;
         fs_err::write(directory.path().join(FILE_NAME), bad).unwrap();
-        assert_eq!(Index::open(directory.path()).unwrap().entry("oci://a"), None);
+        assert_eq!(open(&directory).unwrap().entry("oci://a"), None);
     }
 
     #[test]
     fn modules_of_manifests_are_known_after_the_tag_moved() {
         let directory = TempDir::new().unwrap();
-        let index = Index::open(directory.path()).unwrap();
+        let index = open(&directory).unwrap();
         record(&index, "oci://a", b"one", None);
         record(&index, "oci://a", b"two", None);
         for name in [&b"one"[..], b"two"] {
@@ -277,11 +366,11 @@ mod tests {
     #[test]
     fn what_is_gone_is_forgotten() {
         let directory = TempDir::new().unwrap();
-        let index = Index::open(directory.path()).unwrap();
+        let index = open(&directory).unwrap();
         record(&index, "oci://a", b"one", None);
         record(&index, "oci://b", b"two", None);
         index.retain(|module| *module == found(b"two").module).unwrap();
-        let again = Index::open(directory.path()).unwrap();
+        let again = open(&directory).unwrap();
         assert_eq!(again.entry("oci://a"), None);
         assert_eq!(again.module_of(&found(b"one").manifest.unwrap()), None);
         assert!(again.entry("oci://b").is_some());
@@ -311,5 +400,20 @@ mod tests {
         let entry = entry.unwrap();
         assert!(entry.allows(Some(&fingerprint(99))));
         assert!(!entry.allows(Some(&fingerprint(0))));
+    }
+
+    #[test]
+    fn two_that_share_a_file_lose_nothing_of_one_another() {
+        let directory = TempDir::new().unwrap();
+        let [one, other] = [(); 2].map(|()| open(&directory).unwrap());
+        record(&one, "oci://a", b"one", None);
+        record(&other, "oci://b", b"two", None);
+        for index in [&one, &other, &open(&directory).unwrap()] {
+            assert!(index.entry("oci://a").is_some() && index.entry("oci://b").is_some());
+        }
+        // Fingerprints of credentials mean the same to both.
+        assert_eq!(one.salt(), other.salt());
+        one.retain(|module| *module == found(b"two").module).unwrap();
+        assert_eq!(other.entry("oci://a"), None);
     }
 }

@@ -1,9 +1,16 @@
 //! What to fetch, for which resource and under which policy; and what came of it.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use wasmplug_api::{Digest, ModuleUrl, NamespacedName, PlannedPlugin, PullPolicy};
 
-use crate::auth::RegistryCredentials;
+use crate::{
+    auth::RegistryCredentials,
+    lock::ModuleLease,
+    progress::Progress,
+    signature::{Subject, VerifiedSignature},
+};
 
 /// A module that a resource wants.
 #[derive(Debug, Clone)]
@@ -22,6 +29,17 @@ pub struct ModuleRequest {
     pub pull_policy: PullPolicy,
     /// Who pulls, if not anyone may. Used for `oci` only.
     pub credentials: Option<RegistryCredentials>,
+    /// Whether to ask again now although the resource has not changed.
+    ///
+    /// Under a policy that pulls always, what is found takes effect. Under another one it is only
+    /// compared with what is in the cache, so that a tag that was moved is noticed.
+    pub refresh: bool,
+    /// Tells how far the fetch has come, to whoever has a clone of it.
+    pub progress: Progress,
+    /// Public keys in PEM, one of which must have signed the module; see [`VerificationKeys`].
+    ///
+    /// [`VerificationKeys`]: crate::VerificationKeys
+    pub verification_key: Option<String>,
 }
 
 /// A verified module.
@@ -37,8 +55,12 @@ pub struct FetchedModule {
     pub index_digest: Option<Digest>,
     /// What the requested `sha256` was found to be; `None` if none was requested.
     pub checksum: Option<ChecksumMatch>,
+    /// The signatures that count; empty if none was asked for.
+    pub signatures: Vec<VerifiedSignature>,
     /// Where the bytes were taken from.
     pub source: FetchSource,
+    /// Keeps the module in the cache for as long as it is held.
+    pub lease: ModuleLease,
 }
 
 /// Which digest a requested `sha256` is equal to.
@@ -66,7 +88,52 @@ pub enum FetchSource {
     File,
 }
 
-/// What [`ModuleStore::prune`](crate::ModuleStore::prune) freed.
+/// What a store has done since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreCounters {
+    /// Requests that the cache answered.
+    pub hits: u64,
+    /// Requests that it could not answer.
+    pub misses: u64,
+    /// Fetches that brought a module, or found that it is the one in the cache.
+    pub fetched: u64,
+    /// Fetches that failed before there was a module.
+    pub failed_downloads: u64,
+    /// Fetches whose module was not the one that was wanted: another digest, not a module.
+    pub wrong_modules: u64,
+    /// Fetches that were refused for their signature.
+    pub refused_signatures: u64,
+    /// Tags that were found to point at another image than before.
+    pub moved_tags: u64,
+}
+
+/// A module in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedModule {
+    /// Its digest, under which it lies.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was last got from the cache, or put there.
+    pub last_used: SystemTime,
+    /// Whether a process has loaded it.
+    pub in_use: bool,
+    /// The URLs that are known to point at it.
+    pub urls: Vec<String>,
+}
+
+/// What came of [`ModuleStore::remove`](crate::ModuleStore::remove).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone.
+    Done,
+    /// It was not there.
+    Absent,
+    /// A process has loaded it, so it stays.
+    InUse,
+}
+
+/// What [`ModuleStore::evict`](crate::ModuleStore::evict) freed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// How many files.
@@ -95,6 +162,9 @@ impl From<&PlannedPlugin> for ModuleRequest {
             sha256: plugin.sha256.clone(),
             pull_policy: plugin.pull_policy,
             credentials: None,
+            refresh: false,
+            progress: Progress::default(),
+            verification_key: plugin.verification_key.clone(),
         }
     }
 }
@@ -123,6 +193,17 @@ impl ModuleRequest {
 // === impl ContentDigests ===
 
 impl ContentDigests {
+    /// What signatures of this content are about.
+    pub(crate) fn subject<'a>(&'a self, bytes: &'a [u8]) -> Subject<'a> {
+        let (manifest, index) = (self.manifest.as_ref(), self.index.as_ref());
+        Subject { module: Some((&self.module, bytes)), manifest, index }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Digest> {
+        [Some(&self.module), self.manifest.as_ref(), self.index.as_ref()].into_iter().flatten()
+    }
+
     /// Which of them the wanted digest is, the most specific first.
     pub(crate) fn find(&self, wanted: &Digest) -> Option<ChecksumMatch> {
         if self.module == *wanted {
@@ -149,6 +230,9 @@ mod tests {
             sha256: None,
             pull_policy,
             credentials: None,
+            refresh: false,
+            progress: Progress::default(),
+            verification_key: None,
         }
     }
 

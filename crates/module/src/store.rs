@@ -1,27 +1,44 @@
 //! Cache lookup, single flight, fetch, verify, insert.
 
 use std::{
-    collections::{HashMap, HashSet},
     io,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 use wasmplug_api::{Digest, ModuleUrl};
 
 use crate::{
     auth::Credential,
-    cache::Cache,
     contents::check_module,
+    counters::Counters,
+    demand::{Demands, Met},
+    disk::{Disk, Keep},
     error::{FetchError, Mismatch, StoreError},
-    fetch::{Fetcher, Identity, blocking, file::FileFetcher, http::HttpFetcher, oci::OciFetcher},
-    index::{Entry, Index},
+    fetch::{
+        Fetcher, FoundSignatures, Identity, blocking,
+        file::FileFetcher,
+        http::{HttpFetcher, Known},
+        oci::OciFetcher,
+    },
+    flight::{FlightKey, Flights, Seat},
+    index::Entry,
+    lock::{ModuleLease, Turn},
     options::StoreOptions,
-    request::{ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest, Pruned},
+    progress::Progress,
+    request::{
+        CachedModule, ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest,
+        Pruned, Removed, StoreCounters,
+    },
+    signature::{Evidence, Subject},
     transport::Transport,
 };
+
+/// Longest look at a tag on which nothing depends, so that nothing waits long for it.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a process looks whether another one has finished fetching.
+const TURN_POLL: Duration = Duration::from_millis(20);
 
 /// Modules by URL, kept on disk; cheap to clone, and all clones are one store.
 ///
@@ -35,33 +52,19 @@ pub struct ModuleStore {
 struct Inner {
     options: StoreOptions,
     transport: Transport,
+    /// Apart from the rest because threads that may block share it.
     disk: Arc<Disk>,
-    flights: Mutex<HashMap<FlightKey, Flight>>,
+    flights: Flights,
+    counters: Counters,
 }
 
-/// What is kept; apart from the rest because threads that may block share it.
-#[derive(Debug)]
-struct Disk {
-    cache: Cache,
-    index: Index,
-}
-
-/// Requests with the same key have the same answer now, so one of them asks for all.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct FlightKey {
+/// A request, and what was worked out about it.
+struct Wanted<'a> {
+    request: &'a ModuleRequest,
     url: String,
-    sha256: Option<Digest>,
+    /// Identifies who asks, without showing it; nothing if nobody in particular does.
     fingerprint: Option<Digest>,
-}
-
-/// Empty until the answer is there; whoever waits takes over if the asking one is dropped.
-type Flight = Arc<OnceCell<Result<FetchedModule, FetchError>>>;
-
-/// Membership in a flight; the last one to leave removes it.
-struct Seat<'a> {
-    store: &'a Inner,
-    key: FlightKey,
-    flight: Flight,
+    demands: Demands,
 }
 
 /// A module that passed every check.
@@ -69,6 +72,8 @@ struct Verified {
     bytes: Bytes,
     digests: ContentDigests,
     checksum: Option<ChecksumMatch>,
+    signed: Met,
+    lease: ModuleLease,
 }
 
 // === impl ModuleStore ===
@@ -83,11 +88,9 @@ impl ModuleStore {
         let transport = Transport::new(&options)?;
         let directory = &options.directory;
         let at = |source| StoreError::Directory { directory: directory.clone(), source };
-        let cache = Cache::open(directory, options.max_module_bytes).map_err(at)?;
-        let index = Index::open(directory).map_err(at)?;
-        let flights = Mutex::new(HashMap::new());
-        let disk = Arc::new(Disk { cache, index });
-        Ok(Self { inner: Arc::new(Inner { options, transport, disk, flights }) })
+        let disk = Arc::new(Disk::open(&options).map_err(at)?);
+        let (flights, counters) = (Flights::default(), Counters::default());
+        Ok(Self { inner: Arc::new(Inner { options, transport, disk, flights, counters }) })
     }
 
     /// Gets a verified module.
@@ -106,54 +109,89 @@ impl ModuleStore {
     /// May be dropped at any time; concurrent requests go on.
     pub async fn get(&self, request: &ModuleRequest) -> Result<FetchedModule, FetchError> {
         let store = &*self.inner;
+        let wanted = store.wanted(request)?;
         if let ModuleUrl::File(_) = &request.url {
-            return store.fetch_unbounded(request, None).await;
+            return store.fetch_unbounded(&wanted).await;
         }
-        let fingerprint = store.fingerprint(request);
-        if let Some(hit) = store.lookup(request, fingerprint.as_ref()).await? {
+        let hit = store.lookup(&wanted).await?;
+        store.counters.count_lookup(hit.is_some());
+        if let Some(hit) = hit {
+            if request.refresh {
+                store.look_for_move(&wanted, &hit).await;
+            }
             return Ok(hit);
         }
-        let seat = store.board(request, fingerprint.clone());
-        let fetch = || store.fetch(request, fingerprint.as_ref());
-        let fetched = seat.flight.get_or_init(fetch).await.clone()?;
-        store.note_version(request).await?;
+        let seat = store.board(&wanted);
+        let fetched = seat.answer(|| store.fetch(&wanted)).await?;
+        store.note_version(&wanted).await?;
         Ok(fetched)
     }
 
-    /// Removes modules that nobody got from the cache since a point in time, except those in use.
+    /// Removes what nobody has used since a point in time, and, beginning with what was not used
+    /// for longest, as much as it takes to have at most `max_bytes`.
     ///
-    /// What was removed is fetched again when it is wanted again. Waits for the disk.
-    ///
-    /// Differs: Istio purges what was not *pushed* for a day, also while it is in use.
+    /// What a process has loaded stays. What was removed is fetched again when it is wanted again.
+    /// Waits for the disk.
     ///
     /// # Errors
     ///
     /// Those of the disk; what was removed before stays removed.
-    pub fn prune(&self, unused_since: SystemTime, in_use: &HashSet<Digest>) -> io::Result<Pruned> {
-        let Disk { cache, index } = &*self.inner.disk;
-        let (files, bytes) = cache.prune(unused_since, in_use)?;
-        if files > 0 {
-            index.retain(|module| cache.has(module))?;
-        }
-        Ok(Pruned { files, bytes })
+    pub fn evict(&self, unused_since: SystemTime, max_bytes: u64) -> io::Result<Pruned> {
+        self.inner.disk.evict(unused_since, max_bytes)
+    }
+
+    /// Removes one module, unless a process has loaded it. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk.
+    pub fn remove(&self, digest: &Digest) -> io::Result<Removed> {
+        self.inner.disk.remove(digest)
+    }
+
+    /// What requests are made with.
+    pub(crate) fn transport(&self) -> (&Transport, &StoreOptions) {
+        (&self.inner.transport, &self.inner.options)
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.inner.disk
+    }
+
+    /// What it has done since it was opened.
+    pub fn counters(&self) -> StoreCounters {
+        self.inner.counters.read()
+    }
+
+    /// All modules in the cache, the one that was used last at the end. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk.
+    pub fn list(&self) -> io::Result<Vec<CachedModule>> {
+        self.inner.disk.list()
     }
 }
 
 // === impl Inner ===
 
 impl Inner {
+    fn wanted<'a>(&self, request: &'a ModuleRequest) -> Result<Wanted<'a>, FetchError> {
+        let demands = Demands::of(request, self.options.signature_policy.as_ref())?;
+        let (url, fingerprint) = (request.url.to_string(), self.fingerprint(request));
+        Ok(Wanted { request, url, fingerprint, demands })
+    }
+
     /// Answers from the cache, if everything allows it.
-    async fn lookup(
-        &self,
-        request: &ModuleRequest,
-        fingerprint: Option<&Digest>,
-    ) -> Result<Option<FetchedModule>, FetchError> {
-        let url = request.url.to_string();
-        let Some(entry) = self.disk.index.entry(&url) else { return Ok(None) };
+    async fn lookup(&self, wanted: &Wanted<'_>) -> Result<Option<FetchedModule>, FetchError> {
+        let request = wanted.request;
+        let Some(entry) = self.entry(&wanted.url).await? else { return Ok(None) };
         let seen = entry.versions.get(&request.resource.to_string());
         let changed =
             request.resource_version.is_empty() || seen != Some(&request.resource_version);
-        if (request.pulls_always() && changed) || !entry.allows(fingerprint) {
+        let changed = changed || request.refresh;
+        let allowed = entry.allows(wanted.fingerprint.as_ref());
+        if (request.pulls_always() && changed) || !allowed {
             return Ok(None);
         }
         let digests = entry.digests();
@@ -165,89 +203,219 @@ impl Inner {
                 None => return Ok(None),
             },
         };
-        let Some(bytes) = self.read_cached(&url, &digests.module).await? else { return Ok(None) };
-        let verified = Verified { bytes, digests, checksum };
+        let Some((bytes, lease)) = self.read_cached(&wanted.url, &digests.module).await? else {
+            return Ok(None);
+        };
+        let evidence = self.kept_evidence(wanted, &digests).await?;
+        // What was enough for other keys may not be enough for these; then it is asked for.
+        let Ok(signed) = wanted.demands.check(&evidence, digests.subject(&bytes)) else {
+            return Ok(None);
+        };
+        let verified = Verified { bytes, digests, checksum, signed, lease };
         Ok(Some(verified.into_module(FetchSource::Cache)))
     }
 
     /// Joins the flight of requests like this one, or begins it.
-    fn board(&self, request: &ModuleRequest, fingerprint: Option<Digest>) -> Seat<'_> {
-        let url = request.url.to_string();
-        let key = FlightKey { url, sha256: request.sha256.clone(), fingerprint };
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = Arc::clone(flights.entry(key.clone()).or_default());
-        Seat { store: self, key, flight }
+    fn board(&self, wanted: &Wanted<'_>) -> Seat<'_> {
+        self.flights.board(FlightKey {
+            url: wanted.url.clone(),
+            sha256: wanted.request.sha256.clone(),
+            fingerprint: wanted.fingerprint.clone(),
+            demands: wanted.demands.identity(),
+        })
     }
 
     /// Asks the registry or server.
-    async fn fetch(
-        &self,
-        request: &ModuleRequest,
-        fingerprint: Option<&Digest>,
-    ) -> Result<FetchedModule, FetchError> {
+    async fn fetch(&self, wanted: &Wanted<'_>) -> Result<FetchedModule, FetchError> {
+        let _turn = self.turn(&wanted.url).await?;
         // Another flight may have landed between the first look and this one.
-        if let Some(hit) = self.lookup(request, fingerprint).await? {
+        if let Some(hit) = self.lookup(wanted).await? {
             return Ok(hit);
         }
         let limit = self.options.fetch_timeout;
-        let fetched = tokio::time::timeout(limit, self.fetch_unbounded(request, fingerprint)).await;
+        let fetched = tokio::select! {
+            // A module that is there wins over time that is up.
+            biased;
+            fetched = self.fetch_unbounded(wanted) => fetched,
+            () = wanted.request.progress.exhausted(limit) => {
+                Err(FetchError::TimedOut { url: wanted.url.clone(), limit })
+            }
+        };
+        self.counters.count_fetch(&fetched);
         fetched
-            .unwrap_or_else(|_| Err(FetchError::TimedOut { url: request.url.to_string(), limit }))
     }
 
-    async fn fetch_unbounded(
-        &self,
-        request: &ModuleRequest,
-        fingerprint: Option<&Digest>,
-    ) -> Result<FetchedModule, FetchError> {
-        let url = request.url.to_string();
+    /// Tells if a tag points at another image now; what cannot be found out is no failure, since
+    /// nothing depends on it.
+    async fn look_for_move(&self, wanted: &Wanted<'_>, hit: &FetchedModule) {
+        let (ModuleUrl::Oci(reference), Some(from)) = (&wanted.request.url, &hit.manifest_digest)
+        else {
+            return;
+        };
+        if reference.digest.is_some() {
+            return;
+        }
+        let credentials = wanted.request.credentials.as_ref();
+        let (transport, options, url) = (&self.transport, &self.options, wanted.url.clone());
+        let located = async {
+            let progress = Progress::default();
+            OciFetcher::new(transport, options, url, reference, credentials, progress)?
+                .locate()
+                .await
+        };
+        match tokio::time::timeout(options.fetch_timeout.min(LOOK_TIMEOUT), located).await {
+            Ok(Ok((Identity { manifest: Some(to), .. }, _))) if to != *from => {
+                self.counters.tag_moved(&wanted.url, from, &to, false);
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(url = %wanted.url, error = %error, "cannot look at a tag");
+            }
+            Err(_) => tracing::debug!(url = %wanted.url, "looking at a tag took too long"),
+        }
+    }
+
+    /// Waits until no other process fetches from this URL, so that they download it once.
+    ///
+    /// Nobody depends on it: who waits for too long, or has no disk for locks, goes on without.
+    async fn turn(&self, url: &str) -> Result<Option<Turn>, FetchError> {
+        let wait = async {
+            loop {
+                let (disk, owned) = (Arc::clone(&self.disk), url.to_owned());
+                match blocking(url, move || disk.try_turn(&owned)).await? {
+                    Ok(Some(turn)) => return Ok(Some(turn)),
+                    Ok(None) => tokio::time::sleep(TURN_POLL).await,
+                    Err(error) => {
+                        tracing::debug!(error = %error, "cannot lock the module cache");
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(self.options.fetch_timeout, wait).await.unwrap_or(Ok(None))
+    }
+
+    async fn fetch_unbounded(&self, wanted: &Wanted<'_>) -> Result<FetchedModule, FetchError> {
+        let url = wanted.url.clone();
         let limit = self.options.max_module_bytes;
         tracing::debug!(url = %url, "fetching a module");
-        match &request.url {
+        match &wanted.request.url {
             ModuleUrl::File(path) => {
                 let mut fetcher = FileFetcher { url, path: path.clone(), limit };
-                self.run(request, &mut fetcher, fingerprint).await
+                self.run(wanted, &mut fetcher).await
             }
             ModuleUrl::Http(location) => {
                 let (transport, location) = (&self.transport, location.clone());
-                let mut fetcher = HttpFetcher { transport, url, location, limit };
-                self.run(request, &mut fetcher, fingerprint).await
+                let progress = wanted.request.progress.clone();
+                let known = self.known(wanted).await?;
+                let validator = None;
+                let mut fetcher =
+                    HttpFetcher { transport, url, location, limit, progress, known, validator };
+                self.run(wanted, &mut fetcher).await
             }
             ModuleUrl::Oci(reference) => {
                 let (transport, options) = (&self.transport, &self.options);
-                let credentials = request.credentials.as_ref();
-                let mut fetcher = OciFetcher::new(transport, options, url, reference, credentials)?;
-                self.run(request, &mut fetcher, fingerprint).await
+                let credentials = wanted.request.credentials.as_ref();
+                let progress = wanted.request.progress.clone();
+                let mut fetcher =
+                    OciFetcher::new(transport, options, url, reference, credentials, progress)?;
+                self.run(wanted, &mut fetcher).await
             }
         }
     }
 
-    /// Locates, downloads unless it is there already, verifies, keeps.
+    /// What the cache has of a download, if the server can say that it is still the same.
+    async fn known(&self, wanted: &Wanted<'_>) -> Result<Option<Known>, FetchError> {
+        let entry = self.entry(&wanted.url).await?;
+        let Some(entry) = entry.filter(|it| it.allows(wanted.fingerprint.as_ref())) else {
+            return Ok(None);
+        };
+        let Some(validator) = entry.validator else { return Ok(None) };
+        let cached = self.read_cached(&wanted.url, &entry.module).await?;
+        Ok(cached.map(|(bytes, _)| Known { validator, bytes }))
+    }
+
+    /// Locates, looks at signatures, downloads unless it is there already, verifies, keeps.
     async fn run<F: Fetcher>(
         &self,
-        request: &ModuleRequest,
+        wanted: &Wanted<'_>,
         fetcher: &mut F,
-        fingerprint: Option<&Digest>,
     ) -> Result<FetchedModule, FetchError> {
-        let url = request.url.to_string();
+        let url = &wanted.url;
         let (identity, located) = fetcher.locate().await?;
-        let private = identity.private;
-        let known = identity.manifest.as_ref().and_then(|it| self.disk.index.module_of(it));
-        let cached = match &known {
-            Some(module) => self.read_cached(&url, module).await?,
+        if identity.manifest.is_some() {
+            // An image that is not signed is not even downloaded.
+            self.check_signatures(wanted, fetcher, &identity, identity.subject()).await?;
+        }
+        let known = match identity.manifest.clone() {
+            Some(manifest) => {
+                let disk = Arc::clone(&self.disk);
+                blocking(url, move || disk.index.module_of(&manifest)).await?
+            }
             None => None,
         };
-        let (bytes, source) = match cached {
-            Some(bytes) => (bytes, FetchSource::Cache),
-            None => (fetcher.download(located).await?, FetchSource::Network),
+        let cached = match &known {
+            Some(module) => self.read_cached(url, module).await?,
+            None => None,
         };
-        let verified = verify(request, bytes, identity).await?;
-        if matches!(request.url, ModuleUrl::File(_)) {
+        let (bytes, lease, source) = match cached {
+            Some((bytes, lease)) => (bytes, lease, FetchSource::Cache),
+            None => {
+                let bytes = fetcher.download(located).await?;
+                (bytes, ModuleLease::default(), FetchSource::Network)
+            }
+        };
+        let private = identity.private;
+        let mut verified = verify(wanted.request, bytes, &identity).await?;
+        verified.lease = lease;
+        let subject = verified.digests.subject(&verified.bytes);
+        verified.signed = self.check_signatures(wanted, fetcher, &identity, subject).await?;
+        if matches!(wanted.request.url, ModuleUrl::File(_)) {
             return Ok(verified.into_module(FetchSource::File));
         }
-        let fingerprint = fingerprint.filter(|_| private);
-        self.keep(&url, &verified, source, fingerprint).await?;
+        let before = self.entry(url).await?.and_then(|entry| entry.manifest);
+        if let (Some(from), Some(to)) = (&before, &verified.digests.manifest)
+            && from != to
+        {
+            self.counters.tag_moved(url, from, to, true);
+        }
+        let fingerprint = wanted.fingerprint.as_ref().filter(|_| private);
+        self.keep(url, &mut verified, source, fingerprint, fetcher.validator()).await?;
         Ok(verified.into_module(source))
+    }
+
+    /// Demands signatures: what was kept is enough, or else what is there now must be.
+    async fn check_signatures<F: Fetcher>(
+        &self,
+        wanted: &Wanted<'_>,
+        fetcher: &mut F,
+        identity: &Identity,
+        subject: Subject<'_>,
+    ) -> Result<Met, FetchError> {
+        let demands = &wanted.demands;
+        if demands.is_empty() {
+            return Ok(Met::default());
+        }
+        let disk = Arc::clone(&self.disk);
+        let about: Vec<Digest> = subject.digests().cloned().collect();
+        let kept = blocking(&wanted.url, move || disk.evidence(about.iter())).await?;
+        if let Ok(met) = demands.check(&kept, subject) {
+            return Ok(met);
+        }
+        let FoundSignatures { evidence, looked } = fetcher.signatures(identity).await?;
+        demands.enforce(&wanted.request.url, &evidence, looked, subject)
+    }
+
+    async fn kept_evidence(
+        &self,
+        wanted: &Wanted<'_>,
+        digests: &ContentDigests,
+    ) -> Result<Vec<Evidence>, FetchError> {
+        if wanted.demands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (disk, digests) = (Arc::clone(&self.disk), digests.clone());
+        blocking(&wanted.url, move || disk.evidence(digests.all())).await
     }
 
     /// Puts a verified module into the cache.
@@ -257,26 +425,35 @@ impl Inner {
     async fn keep(
         &self,
         url: &str,
-        verified: &Verified,
+        verified: &mut Verified,
         source: FetchSource,
         fingerprint: Option<&Digest>,
+        validator: Option<String>,
     ) -> Result<(), FetchError> {
-        let (bytes, digests) = (verified.bytes.clone(), verified.digests.clone());
-        let fingerprint = fingerprint.cloned();
-        self.write(url, move |disk, url| {
-            if source == FetchSource::Network {
-                disk.cache.insert(&digests.module, &bytes)?;
-            }
-            disk.index.update(url, |old| Entry::renewed(old, digests, fingerprint))
-        })
-        .await
+        let keep = Keep {
+            url: url.to_owned(),
+            digests: verified.digests.clone(),
+            bytes: (source == FetchSource::Network).then(|| verified.bytes.clone()),
+            evidence: verified.signed.evidence.clone(),
+            validator,
+            fingerprint: fingerprint.cloned(),
+        };
+        let lease = self.write(url, move |disk, _| disk.keep(keep)).await?;
+        if let (Some(lease), FetchSource::Network) = (lease, source) {
+            verified.lease = lease;
+        }
+        Ok(())
     }
 
     /// Remembers that this version of the resource was served, once it was.
-    async fn note_version(&self, request: &ModuleRequest) -> Result<(), FetchError> {
-        let url = request.url.to_string();
+    async fn note_version(&self, wanted: &Wanted<'_>) -> Result<(), FetchError> {
+        let request = wanted.request;
+        if request.resource_version.is_empty() {
+            // It counts as changed each time, so there is nothing to remember.
+            return Ok(());
+        }
         let (resource, version) = (request.resource.to_string(), request.resource_version.clone());
-        self.write(&url, move |disk, url| match disk.index.entry(url) {
+        self.write(&wanted.url, move |disk, url| match disk.index.entry(url) {
             None => Ok(()),
             Some(entry) => disk.index.update(url, |old| {
                 let mut entry = old.unwrap_or(entry);
@@ -285,31 +462,40 @@ impl Inner {
             }),
         })
         .await
+        .map(drop)
+    }
+
+    async fn entry(&self, url: &str) -> Result<Option<Entry>, FetchError> {
+        let (disk, owned) = (Arc::clone(&self.disk), url.to_owned());
+        blocking(url, move || disk.index.entry(&owned)).await
     }
 
     /// Reads a module; a disk that cannot be read counts as an empty one.
-    async fn read_cached(&self, url: &str, digest: &Digest) -> Result<Option<Bytes>, FetchError> {
-        let (disk, digest) = (Arc::clone(&self.disk), digest.clone());
-        let read = blocking(url, move || disk.cache.read(&digest)).await?;
-        Ok(read.unwrap_or_else(|error| {
-            tracing::warn!(url, error = %error, "cannot read the module cache");
-            None
-        }))
-    }
-
-    async fn write(
+    async fn read_cached(
         &self,
         url: &str,
-        work: impl FnOnce(&Disk, &str) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), FetchError> {
-        let (disk, owned) = (Arc::clone(&self.disk), url.to_owned());
-        if let Err(error) = blocking(url, move || work(&disk, &owned)).await? {
-            tracing::warn!(url, error = %error, "cannot write the module cache");
-        }
-        Ok(())
+        digest: &Digest,
+    ) -> Result<Option<(Bytes, ModuleLease)>, FetchError> {
+        let (disk, digest) = (Arc::clone(&self.disk), digest.clone());
+        blocking(url, move || disk.read(&digest)).await
     }
 
-    /// Identifies who asks, without showing it; nothing if nobody in particular does.
+    /// Writes to the disk; a failure is a warning, and then there is nothing to return.
+    async fn write<T: Send + 'static>(
+        &self,
+        url: &str,
+        work: impl FnOnce(&Disk, &str) -> io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, FetchError> {
+        let (disk, owned) = (Arc::clone(&self.disk), url.to_owned());
+        match blocking(url, move || work(&disk, &owned)).await? {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                tracing::warn!(url, error = %error, "cannot write the module cache");
+                Ok(None)
+            }
+        }
+    }
+
     fn fingerprint(&self, request: &ModuleRequest) -> Option<Digest> {
         let salt = self.disk.index.salt();
         match &request.url {
@@ -318,7 +504,8 @@ impl Inner {
                 Credential::from_url(url).map(|credential| credential.fingerprint(salt.as_bytes()))
             }
             ModuleUrl::Oci(reference) => {
-                let credential = request.credentials.as_ref().and_then(|all| all.find(reference));
+                let located = self.options.located(reference);
+                let credential = request.credentials.as_ref().and_then(|all| all.find(&located));
                 credential.map(|credential| credential.fingerprint(salt.as_bytes()))
             }
         }
@@ -329,7 +516,7 @@ impl Inner {
 async fn verify(
     request: &ModuleRequest,
     bytes: Bytes,
-    identity: Identity,
+    identity: &Identity,
 ) -> Result<Verified, FetchError> {
     let url = request.url.to_string();
     // What is no module at all is said first: it explains a wrong digest.
@@ -338,7 +525,8 @@ async fn verify(
     }
     let hashed = bytes.clone();
     let module = blocking(&url, move || Digest::sha256_of(&hashed)).await?;
-    let digests = ContentDigests { module, manifest: identity.manifest, index: identity.index };
+    let (manifest, index) = (identity.manifest.clone(), identity.index.clone());
+    let digests = ContentDigests { module, manifest, index };
     let checksum = match &request.sha256 {
         None => None,
         Some(wanted) => match digests.find(wanted) {
@@ -349,7 +537,7 @@ async fn verify(
             }
         },
     };
-    Ok(Verified { bytes, digests, checksum })
+    Ok(Verified { bytes, digests, checksum, signed: Met::default(), lease: ModuleLease::default() })
 }
 
 // === impl Verified ===
@@ -363,20 +551,9 @@ impl Verified {
             manifest_digest: manifest,
             index_digest: index,
             checksum: self.checksum,
+            signatures: self.signed.verified,
             source,
-        }
-    }
-}
-
-// === impl Seat ===
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut flights = self.store.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = flights.get(&self.key).is_some_and(|it| Arc::ptr_eq(it, &self.flight));
-        // Landed, or nobody else is on board: the map and this seat.
-        if current && (self.flight.initialized() || Arc::strong_count(&self.flight) <= 2) {
-            flights.remove(&self.key);
+            lease: self.lease,
         }
     }
 }

@@ -9,8 +9,11 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Client, Method, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
+    Client, Method, Proxy, Response, StatusCode,
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, LOCATION,
+        RETRY_AFTER,
+    },
     redirect::Policy,
 };
 use url::Url;
@@ -19,7 +22,9 @@ use crate::{
     address_guard::{AddressGuard, BlockedAddress, names_loopback},
     auth::Secret,
     error::{FetchError, RedirectRefused, StoreError, is_transient_status},
-    options::StoreOptions,
+    options::{StoreOptions, lists},
+    progress::Progress,
+    proxy::ProxyUrl,
     tls,
 };
 
@@ -41,6 +46,9 @@ pub(crate) struct Transport {
     /// For hosts that another host named.
     onward: Client,
     onward_guard: AddressGuard,
+    /// The same two, for hosts whose certificate is not verified.
+    unverified: [Client; 2],
+    insecure: Vec<String>,
     retry_delay: Duration,
 }
 
@@ -51,6 +59,7 @@ pub(crate) struct Errand {
     pub(crate) url: String,
     /// Whether the user named this machine, so that it may name itself again.
     loopback: bool,
+    progress: Progress,
 }
 
 /// One request.
@@ -59,17 +68,33 @@ pub(crate) struct Call {
     pub(crate) url: Url,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<HeaderValue>,
-    /// Body of a POST; without one it is a GET.
-    pub(crate) form: Option<Secret>,
+    /// `etag` of what need not be sent again.
+    pub(crate) if_none_match: Option<String>,
+    pub(crate) body: Body,
     /// Whether the user named the host, rather than another host.
     pub(crate) named: bool,
+}
+
+/// What a request asks for and sends.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    /// A GET.
+    Get,
+    /// A HEAD.
+    Head,
+    /// A POST of a form that holds a secret.
+    Form(Secret),
+    /// A POST without content.
+    Post,
+    /// A PUT of content of this media type.
+    Put(Bytes, String),
 }
 
 // === impl Errand ===
 
 impl Errand {
-    pub(crate) fn new(url: String, first: &Url) -> Self {
-        Self { url, loopback: names_loopback(first) }
+    pub(crate) fn new(url: String, first: &Url, progress: Progress) -> Self {
+        Self { url, loopback: names_loopback(first), progress }
     }
 }
 
@@ -78,7 +103,14 @@ impl Errand {
 impl Call {
     /// A plain GET of a URL that the user named.
     pub(crate) fn get(url: Url) -> Self {
-        Self { url, accept: None, authorization: None, form: None, named: true }
+        Self {
+            url,
+            accept: None,
+            authorization: None,
+            if_none_match: None,
+            body: Body::Get,
+            named: true,
+        }
     }
 }
 
@@ -89,20 +121,24 @@ impl Transport {
         let guard = AddressGuard::new(options.blocked_networks.clone(), options.hosts.clone());
         let onward_guard = guard.without_loopback();
         let tls = tls::client_config(&options.certificate_authorities)?;
-        let client = |guard: &AddressGuard| {
+        let any = tls::unverified_config()?;
+        let client = |guard: &AddressGuard, tls: &rustls::ClientConfig| {
             Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 .dns_resolver(Arc::new(guard.clone()))
                 .redirect(Policy::none())
                 // The environment is the business of `main` alone.
                 .no_proxy()
+                .proxy(proxy(options.proxy.as_ref().map(ProxyUrl::url)))
                 .referer(false)
                 .user_agent(concat!("wasmplug/", env!("CARGO_PKG_VERSION")))
                 .build()
                 .map_err(|source| StoreError::Client { source })
         };
-        let (named, onward) = (client(&guard)?, client(&onward_guard)?);
-        Ok(Self { guard, named, onward, onward_guard, retry_delay: options.retry_delay })
+        let (named, onward) = (client(&guard, &tls)?, client(&onward_guard, &tls)?);
+        let unverified = [client(&guard, &any)?, client(&onward_guard, &any)?];
+        let (retry_delay, insecure) = (options.retry_delay, options.insecure_registries.clone());
+        Ok(Self { guard, named, onward, onward_guard, unverified, insecure, retry_delay })
     }
 
     /// Sends a request, follows redirects, and repeats it after passing failures.
@@ -134,7 +170,9 @@ impl Transport {
         let mut call = call.clone();
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.send_once(errand, &call).await?;
-            if !is_redirect(answer.status()) {
+            // What is uploaded goes where the user sends it and nowhere else.
+            let is_upload = matches!(call.body, Body::Post | Body::Put(..));
+            if is_upload || !is_redirect(answer.status()) {
                 return Ok(answer);
             }
             call = redirected(errand, &call, &answer)?;
@@ -143,11 +181,17 @@ impl Transport {
         Err(FetchError::Redirect { url: errand.url.clone(), source })
     }
 
+    fn is_insecure(&self, url: &Url) -> bool {
+        lists(&self.insecure, url)
+    }
+
     async fn send_once(&self, errand: &Errand, call: &Call) -> Result<Response, FetchError> {
-        let (client, guard) = if call.named || errand.loopback {
-            (&self.named, &self.guard)
-        } else {
-            (&self.onward, &self.onward_guard)
+        let [unverified, unverified_onward] = &self.unverified;
+        let (client, guard) = match (call.named || errand.loopback, self.is_insecure(&call.url)) {
+            (true, false) => (&self.named, &self.guard),
+            (true, true) => (unverified, &self.guard),
+            (false, false) => (&self.onward, &self.onward_guard),
+            (false, true) => (unverified_onward, &self.onward_guard),
         };
         // An address in the URL is never resolved, so the resolver cannot check it.
         guard.check_url(&call.url).map_err(|source| FetchError::Blocked {
@@ -155,7 +199,12 @@ impl Transport {
             target: target(&call.url),
             source,
         })?;
-        let method = if call.form.is_some() { Method::POST } else { Method::GET };
+        let method = match &call.body {
+            Body::Get => Method::GET,
+            Body::Head => Method::HEAD,
+            Body::Form(_) | Body::Post => Method::POST,
+            Body::Put(..) => Method::PUT,
+        };
         let mut request = client.request(method, call.url.clone());
         if let Some(accept) = call.accept {
             request = request.header(ACCEPT, accept);
@@ -163,11 +212,20 @@ impl Transport {
         if let Some(authorization) = &call.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if let Some(form) = &call.form {
-            request = request
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form.expose().to_owned());
+        if let Some(validator) = &call.if_none_match {
+            request = request.header(IF_NONE_MATCH, validator);
         }
+        request = match &call.body {
+            Body::Get | Body::Head => request,
+            Body::Form(form) => request
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.expose().to_owned()),
+            Body::Post => request.header(CONTENT_LENGTH, "0"),
+            Body::Put(bytes, media_type) => request
+                .header(CONTENT_TYPE, media_type)
+                .header(CONTENT_LENGTH, bytes.len().to_string())
+                .body(errand.progress.stream(bytes.clone())),
+        };
         request.send().await.map_err(|error| classify(errand, &call.url, error))
     }
 }
@@ -185,6 +243,7 @@ pub(crate) async fn read_body(
         return Err(too_large());
     }
     let url = answer.url().clone();
+    errand.progress.expect(announced);
     let reserved = announced.min(MAX_RESERVED_BYTES);
     let mut body = BytesMut::with_capacity(usize::try_from(reserved).unwrap_or_default());
     loop {
@@ -192,7 +251,10 @@ pub(crate) async fn read_body(
             Ok(Some(chunk)) if (body.len() as u64).saturating_add(chunk.len() as u64) > limit => {
                 return Err(too_large());
             }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => {
+                errand.progress.advance(chunk.len() as u64);
+                body.extend_from_slice(&chunk);
+            }
             Ok(None) => return Ok(body.freeze()),
             Err(error) => return Err(classify(errand, &url, error)),
         }
@@ -226,6 +288,12 @@ fn sensitive(value: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// The proxy for everything but this machine; none at all if none is given.
+fn proxy(proxy: Option<&Url>) -> Proxy {
+    let proxy = proxy.cloned();
+    Proxy::custom(move |url| proxy.clone().filter(|_| !names_loopback(url)))
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -251,9 +319,13 @@ fn redirected(errand: &Errand, call: &Call, answer: &Response) -> Result<Call, F
     let same_origin = next.origin() == call.url.origin();
     Ok(Call {
         accept: call.accept,
+        if_none_match: call.if_none_match.clone(),
         authorization: call.authorization.clone().filter(|_| same_origin),
         // A form carries a secret as well; without it the request is a harmless GET.
-        form: call.form.clone().filter(|_| same_origin),
+        body: match &call.body {
+            Body::Form(_) if !same_origin => Body::Get,
+            body => body.clone(),
+        },
         named: call.named && same_origin,
         url: next,
     })

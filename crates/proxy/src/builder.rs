@@ -9,7 +9,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use wasmplug_api::{Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedPlugin};
 use wasmplug_host::{CompiledModule, Host, Limits, LoadError, StartError, VmIdLease};
-use wasmplug_module::{FetchError, ModuleRequest, ModuleStore};
+use wasmplug_module::{
+    FetchError, FetchedModule, ModuleLease, ModuleRequest, ModuleStore, PullSecretError,
+    PullSecrets,
+};
 
 use crate::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
@@ -30,6 +33,18 @@ pub struct SnapshotBuilder {
     version: u64,
     last_good: HashMap<NamespacedName, Arc<PluginSpec>>,
     compiled: HashMap<Digest, CompiledModule>,
+    /// Keeps what is compiled in the cache on disk.
+    leases: HashMap<Digest, ModuleLease>,
+}
+
+/// How modules are pulled for one build.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// The secrets that `imagePullSecret` may name.
+    pub secrets: PullSecrets,
+    /// Whether to look for moved tags although the resources have not changed; see
+    /// [`ModuleRequest::refresh`].
+    pub refresh: bool,
 }
 
 /// Where a plugin stands.
@@ -42,6 +57,15 @@ enum Kind {
 /// Why a plugin cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// The secret that it is to be pulled with is no use.
+    #[error("cannot pull the module of `{resource}`")]
+    PullSecret {
+        /// The plugin's resource.
+        resource: NamespacedName,
+        /// Why.
+        #[source]
+        source: PullSecretError,
+    },
     /// Its module could not be had.
     #[error("cannot fetch the module of `{resource}`")]
     Fetch {
@@ -97,28 +121,27 @@ impl SnapshotBuilder {
             version: 0,
             last_good: HashMap::new(),
             compiled: HashMap::new(),
+            leases: HashMap::new(),
         }
     }
 
     /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
-    pub async fn build(&mut self, plan: &Plan) -> Snapshot {
+    pub async fn build(&mut self, plan: &Plan, pull: &PullOptions) -> Snapshot {
         let http = plan.plugins().map(|plugin| (Kind::Http, plugin));
         let network = plan.network_plugins.iter().map(|plugin| (Kind::Network, plugin));
         let planned: Vec<(Kind, &PlannedPlugin)> = http.chain(network).collect();
-        let fetched = join_all(planned.iter().map(|(_, plugin)| {
-            let store = Arc::clone(&self.store);
-            let request = ModuleRequest::from(*plugin);
-            async move { store.get(&request).await }
-        }))
-        .await;
+        let fetched = join_all(planned.iter().map(|(_, plugin)| self.fetch(plugin, pull))).await;
         let mut snapshot =
             Snapshot { version: self.version.saturating_add(1), ..Snapshot::default() };
         let mut good = HashMap::new();
         for ((kind, plugin), fetched) in planned.into_iter().zip(fetched) {
             let resource = &plugin.resource;
             let made = match fetched {
-                Ok(module) => self.make(plugin, module.digest, module.bytes).await,
-                Err(source) => Err(BuildError::Fetch { resource: resource.clone(), source }),
+                Ok(module) => {
+                    self.leases.insert(module.digest.clone(), module.lease);
+                    self.make(plugin, module.digest, module.bytes).await
+                }
+                Err(error) => Err(error),
             };
             let spec = match made {
                 Ok(spec) => Some(spec),
@@ -143,7 +166,25 @@ impl SnapshotBuilder {
         self.last_good = good;
         let used: Vec<&Digest> = self.last_good.values().map(|spec| &spec.digest).collect();
         self.compiled.retain(|digest, _| used.contains(&digest));
+        self.leases.retain(|digest, _| used.contains(&digest));
+        snapshot.modules = self.store.counters();
         snapshot
+    }
+
+    async fn fetch(
+        &self,
+        plugin: &PlannedPlugin,
+        pull: &PullOptions,
+    ) -> Result<FetchedModule, BuildError> {
+        let resource = || plugin.resource.clone();
+        let credentials = pull
+            .secrets
+            .credentials(plugin)
+            .map_err(|source| BuildError::PullSecret { resource: resource(), source })?;
+        let refresh = pull.refresh;
+        let request = ModuleRequest { credentials, refresh, ..ModuleRequest::from(plugin) };
+        let fetched = self.store.get(&request).await;
+        fetched.map_err(|source| BuildError::Fetch { resource: resource(), source })
     }
 
     /// Compiles the module if need be and starts the plugin once, on a thread that may block.
@@ -243,6 +284,7 @@ impl BuildError {
     /// What could be done about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::PullSecret { source, .. } => source.hint(),
             Self::Fetch { source, .. } => source.hint(),
             Self::Load { source, .. } => source.hint(),
             Self::Start { source: StartError::ConfigureRefused, .. } => Some(
@@ -272,7 +314,9 @@ fn effect(error: &BuildError, strategy: FailStrategy, has_previous: bool) -> Rej
     }
     match (strategy, error) {
         (FailStrategy::FailOpen, _) => RejectedEffect::Skipped,
-        (_, BuildError::Fetch { .. }) => RejectedEffect::Refuses(Refusal::Forbidden),
+        (_, BuildError::PullSecret { .. } | BuildError::Fetch { .. }) => {
+            RejectedEffect::Refuses(Refusal::Forbidden)
+        }
         (_, _) => RejectedEffect::Refuses(Refusal::Unavailable),
     }
 }

@@ -37,7 +37,7 @@ mod upgrade;
 mod upstream;
 mod worker;
 
-pub use self::builder::{BuildError, SnapshotBuilder};
+pub use self::builder::{BuildError, PullOptions, SnapshotBuilder};
 pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};
 pub use self::node::Node;
 pub use self::route::Route;

@@ -13,6 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use wasmplug_host::{BUCKETS, Host, LimitKind, MetricValue};
+use wasmplug_module::StoreCounters;
 
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
 use crate::upstream::UpstreamError;
@@ -194,7 +195,9 @@ impl ProxyCollector {
 impl Collector for ProxyCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_proxy(&mut out)?;
-        encode_plugins(&mut out, &self.publisher.current())?;
+        let snapshot = self.publisher.current();
+        encode_plugins(&mut out, &snapshot)?;
+        encode_modules(&mut out, snapshot.modules)?;
         self.encode_limits(&mut out)?;
         self.encode_custom(&mut out)
     }
@@ -253,6 +256,28 @@ fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::
         .collect();
     let help = "Streams that a plugin failed";
     encode(out, "wasmplug_plugin_failures", help, MetricType::Counter, &failures)
+}
+
+/// Source: Istio's agent, for the names that begin with `wasm_`.
+fn encode_modules(out: &mut DescriptorEncoder<'_>, modules: StoreCounters) -> std::fmt::Result {
+    let labelled = |label: &'static str, samples: &[(&str, u64)]| -> Vec<Sample> {
+        samples.iter().map(|(value, count)| (vec![(label, (*value).to_owned())], *count)).collect()
+    };
+    let lookups = labelled("hit", &[("true", modules.hits), ("false", modules.misses)]);
+    let help = "Modules that were looked for in the cache";
+    encode(out, "wasm_cache_lookup_count", help, MetricType::Counter, &lookups)?;
+    let fetches = [
+        ("success", modules.fetched),
+        ("download_failure", modules.failed_downloads),
+        ("checksum_mismatched", modules.wrong_modules),
+        ("signature_refused", modules.refused_signatures),
+    ];
+    let help = "Fetches of modules";
+    let fetches = labelled("result", &fetches);
+    encode(out, "wasm_remote_fetch_count", help, MetricType::Counter, &fetches)?;
+    let moved = [(Vec::new(), modules.moved_tags)];
+    let help = "Tags that were found to point at another image than before";
+    encode(out, "wasmplug_module_tags_moved", help, MetricType::Counter, &moved)
 }
 
 fn encode(

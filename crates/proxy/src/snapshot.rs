@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use wasmplug_api::{Digest, FailStrategy, NamespacedName, PluginPhase};
 use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig, VmIdLease};
+use wasmplug_module::StoreCounters;
 
 /// The filter chain of one configuration.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub network_filters: Vec<FilterSpec>,
     /// Plugins whose newest form could not be taken over.
     pub rejected: Vec<Rejected>,
+    /// What the module store has done up to now.
+    pub modules: StoreCounters,
 }
 
 /// One element of the chain.

@@ -11,7 +11,7 @@
 //! - [`upstream`]: a server that tells what it received, or plays a script, broken ones included.
 //! - [`client`]: sends raw bytes and reads exactly one response.
 //! - [`Http2Client`]: the same over HTTP/2, which every server here speaks as well.
-//! - [`registry`]: a read-only OCI distribution registry with images built in memory.
+//! - [`registry`]: an OCI distribution registry with images built in memory or pushed to it.
 //! - [`envoy`]: starts the Envoy binary, when there is one, with a Wasm filter in its chain.
 
 mod http1;

@@ -1,4 +1,5 @@
-//! A read-only OCI distribution registry over HTTP, with images built in memory.
+//! An OCI distribution registry over HTTP, with images built in memory, and pushed if it may be
+//! written to.
 //!
 //! Vocabulary: a *reference* is `repository:tag`; a *fault* is a scripted misbehaviour for paths
 //! that contain a given text.
@@ -18,6 +19,7 @@
 
 mod answer;
 mod image;
+mod upload;
 
 pub use image::{Image, Layer, gzip, media_type, sha256, tar};
 
@@ -89,6 +91,9 @@ pub(crate) struct Account {
 pub(crate) struct State {
     pub(crate) repositories: BTreeMap<String, Repository>,
     pub(crate) access: Access,
+    /// Whether it lists the artifacts that refer to a manifest.
+    pub(crate) lists_referrers: bool,
+    pub(crate) is_writable: bool,
     pub(crate) faults: Vec<FaultRule>,
 }
 
@@ -131,6 +136,12 @@ impl Registry {
     /// A reference without a tag gets `latest`.
     pub fn push(&self, reference: &str, image: Image) -> String {
         self.state().push(reference, image)
+    }
+
+    /// The digest that a tag points at, `sha256:HEX`.
+    pub fn tag(&self, reference: &str) -> Option<String> {
+        let (repository, tag) = split_reference(reference);
+        self.state().repositories.get(repository)?.tags.get(tag).cloned()
     }
 
     /// Removes a tag; manifests and blobs stay. True if it was there.
@@ -236,6 +247,21 @@ impl RegistryBuilder {
     #[must_use]
     pub fn anonymous_bearer(mut self) -> Self {
         self.state.access = Access::Bearer(None);
+        self
+    }
+
+    /// Takes what is pushed, from whoever may pull.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        self.state.is_writable = true;
+        self
+    }
+
+    /// Lists the artifacts that refer to a manifest, as OCI 1.1 has it; else it does not know the
+    /// question.
+    #[must_use]
+    pub fn lists_referrers(mut self) -> Self {
+        self.state.lists_referrers = true;
         self
     }
 

@@ -12,6 +12,7 @@ use crate::field_path::FieldPath;
 use crate::meta::{NamespacedName, Object, ObjectMeta, Position};
 use crate::peer_authentication::PeerAuthentication;
 use crate::request_authentication::RequestAuthentication;
+use crate::secret::Secret;
 use crate::selector::{PolicyTargetReference, WorkloadSelector, effective_target_refs};
 use crate::telemetry::Telemetry;
 use crate::traffic_extension::TrafficExtension;
@@ -260,4 +261,6 @@ kinds! {
     ServiceEntry(ServiceEntry),
     /// `networking.istio.io/v1`, `WorkloadEntry`.
     WorkloadEntry(WorkloadEntry),
+    /// `v1`, `Secret`.
+    Secret(Secret),
 }

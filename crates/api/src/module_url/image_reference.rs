@@ -84,6 +84,16 @@ pub enum ImageReferenceError {
 
 // === impl ImageReference ===
 
+impl ImageReference {
+    /// What a registry is asked for: the digest, or else the tag.
+    pub fn manifest_name(&self) -> String {
+        match &self.digest {
+            Some(digest) => digest.to_string(),
+            None => self.tag.clone().unwrap_or_else(|| DEFAULT_TAG.to_owned()),
+        }
+    }
+}
+
 impl FromStr for ImageReference {
     type Err = ImageReferenceError;
 

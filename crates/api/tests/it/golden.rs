@@ -56,6 +56,7 @@ golden!(
     routes_that_ask_for_filters,
     selectors_on_gateways,
     silent_sources,
+    secrets,
     spelling,
     syntax_error,
     telemetry,

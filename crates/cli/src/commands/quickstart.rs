@@ -10,7 +10,7 @@ use anyhow::Context;
 use wasmplug_api::{Severity, Workload, WorkloadRole, parse_file, plan};
 use wasmplug_host::{Host, Limits};
 use wasmplug_module::{ModuleStore, StoreOptions};
-use wasmplug_proxy::{Proxy, ProxyConfig, SnapshotBuilder};
+use wasmplug_proxy::{Proxy, ProxyConfig, PullOptions, SnapshotBuilder};
 use wasmplug_testkit::{Image, Registry, RegistryThread, Upstream, UpstreamThread};
 
 use super::run::{StopSignals, start_proxy};
@@ -92,7 +92,7 @@ impl Stage {
         let workload = Workload::new("default", WorkloadRole::SidecarInbound);
         let plan = plan(&parsed.resources, &workload);
         let mut builder = SnapshotBuilder::new(host, store, Limits::default(), HashMap::new());
-        let snapshot = builder.build(&plan).await;
+        let snapshot = builder.build(&plan, &PullOptions::default()).await;
         if let Some(rejected) = snapshot.rejected.first() {
             anyhow::bail!("the bundled plugin does not run: {}", rejected.reason);
         }

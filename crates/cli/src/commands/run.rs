@@ -8,7 +8,6 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_host::Host;
-use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{
     ListenerProtocol, Node, Proxy, ProxyConfig, StartProxyError, UpstreamAddress,
 };
@@ -20,6 +19,7 @@ use crate::logging::{self, PluginLog};
 use crate::output;
 use crate::reconcile::Reconciler;
 use crate::sources::Sources;
+use crate::store;
 use crate::target::Target;
 
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow::Result<()> {
@@ -28,13 +28,10 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut stop = StopSignals::take_over(&runtime)?;
     let host = Arc::new(Host::new()?.with_log_sink(Arc::new(PluginLog)));
-    let mut options = StoreOptions::new(
-        arguments.cache_dir.clone().unwrap_or_else(|| environment.cache_directory()),
-    );
-    options.plain_http_registries.clone_from(&arguments.plain_http_registries);
-    let store = Arc::new(ModuleStore::open(options)?);
+    let store = Arc::new(store::open(&arguments.store, environment)?);
     let workload = arguments.workload.clone();
-    let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment);
+    let refresh = arguments.refresh_interval;
+    let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment, refresh);
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.

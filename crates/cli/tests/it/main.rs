@@ -4,9 +4,12 @@
 
 mod errors;
 mod explain;
+mod modules;
 mod process;
+mod pull_secret;
 mod quickstart;
 mod reload;
 mod scenario;
 mod schema;
+mod walkthrough;
 mod workloads;

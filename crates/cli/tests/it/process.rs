@@ -37,12 +37,29 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmplug"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command.env("WASMPLUG_CACHE_DIR", folder.join(".cache")).env_remove("NO_COLOR");
+    // Nobody is logged in to a registry but whom the test logs in.
+    command.env("HOME", folder);
+    for variable in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"] {
+        command.env_remove(variable);
+    }
     command
 }
 
 /// Runs to the end.
 pub(crate) fn run_to_end(folder: &Path, arguments: &[&str]) -> Ended {
-    let output = command(folder, arguments).output().unwrap();
+    end(command(folder, arguments))
+}
+
+/// Runs to the end with programs of the test's own in the folder `bin` before all others.
+pub(crate) fn run_with_programs(folder: &Path, arguments: &[&str]) -> Ended {
+    let mut command = command(folder, arguments);
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", folder.join("bin").display()));
+    end(command)
+}
+
+fn end(mut command: Command) -> Ended {
+    let output = command.output().unwrap();
     Ended {
         status: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),

@@ -3,11 +3,15 @@
 //! Source: `WasmPlugin.url`, scheme `file`. Differs: Istio checks neither size, nor digest, nor
 //! whether it is a module.
 
-use std::{io::Read as _, path::PathBuf, sync::Arc};
+use std::{
+    io::{ErrorKind, Read as _},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
-use super::{Fetcher, Identity, blocking};
+use super::{Fetcher, FoundSignatures, Identity, beside, blocking};
 use crate::error::FetchError;
 
 pub(crate) struct FileFetcher {
@@ -23,6 +27,21 @@ impl Fetcher for FileFetcher {
 
     async fn locate(&mut self) -> Result<(Identity, ()), FetchError> {
         Ok((Identity::default(), ()))
+    }
+
+    async fn signatures(&mut self, _: &Identity) -> Result<FoundSignatures, FetchError> {
+        let mut path = self.path.clone().into_os_string();
+        path.push(beside::SUFFIX);
+        let path = PathBuf::from(path);
+        let looked = path.display().to_string();
+        let url = self.url.clone();
+        let read = blocking(&self.url, move || read(url, path, beside::MAX_BYTES)).await?;
+        let evidence = match read {
+            Ok(bytes) => vec![beside::evidence(&looked, &bytes)],
+            Err(FetchError::File { source, .. }) if source.kind() == ErrorKind::NotFound => vec![],
+            Err(error) => return Err(error),
+        };
+        Ok(FoundSignatures { evidence, looked: vec![looked] })
     }
 
     async fn download(&mut self, (): ()) -> Result<Bytes, FetchError> {

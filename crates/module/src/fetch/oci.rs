@@ -8,13 +8,14 @@
 
 mod challenge;
 mod session;
+mod signatures;
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use wasmplug_api::{Digest, ImageReference};
 
-use self::session::Session;
-use super::{Fetcher, Identity, blocking, unpack};
+pub(crate) use self::session::{Session, Site};
+use super::{Fetcher, FoundSignatures, Identity, blocking, unpack};
 use crate::{
     auth::RegistryCredentials,
     error::FetchError,
@@ -22,6 +23,7 @@ use crate::{
         ACCEPTED_MANIFESTS, Document, ImageError, ImageManifest, IndexEntry, ModuleLayer, Packing,
     },
     options::StoreOptions,
+    progress::Progress,
     transport::{Transport, read_body},
     unpack::{inflate, module_in_tar},
 };
@@ -35,7 +37,8 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 
 pub(crate) struct OciFetcher<'a> {
     session: Session<'a>,
-    reference: &'a ImageReference,
+    /// Where it is asked for.
+    reference: ImageReference,
     url: String,
     limit: u64,
 }
@@ -47,11 +50,13 @@ impl<'a> OciFetcher<'a> {
         transport: &'a Transport,
         options: &'a StoreOptions,
         url: String,
-        reference: &'a ImageReference,
+        reference: &ImageReference,
         credentials: Option<&'a RegistryCredentials>,
+        progress: Progress,
     ) -> Result<Self, FetchError> {
-        let credential = credentials.and_then(|all| all.find(reference));
-        let session = Session::new(transport, options, url.clone(), reference, credential)?;
+        let site = Site { transport, options, progress };
+        let reference = options.located(reference);
+        let session = Session::new(site, url.clone(), &reference, credentials)?;
         Ok(Self { session, reference, url, limit: options.max_module_bytes })
     }
 
@@ -60,30 +65,27 @@ impl<'a> OciFetcher<'a> {
         name: &str,
         expected: Option<&Digest>,
     ) -> Result<(Digest, Document), FetchError> {
-        let answer = self.session.get(&["manifests", name], Some(ACCEPTED_MANIFESTS), true).await?;
-        let announced = announced_digest(answer.headers());
-        let body = read_body(self.session.errand(), "manifest", answer, MAX_MANIFEST_BYTES).await?;
-        let actual = Digest::sha256_of(&body);
-        self.check("manifest", expected.or(announced.as_ref()), &actual)?;
+        let (actual, body) = manifest_bytes(&mut self.session, name, expected).await?;
         let document = Document::parse(&body).map_err(|source| self.no_module(source))?;
         Ok((actual, document))
     }
 
-    fn check(
-        &self,
+    async fn blob(
+        &mut self,
+        digest: &Digest,
         what: &'static str,
-        expected: Option<&Digest>,
-        actual: &Digest,
-    ) -> Result<(), FetchError> {
-        match expected {
-            Some(expected) if expected != actual => Err(FetchError::Corrupt {
-                url: self.url.clone(),
-                what,
-                expected: expected.clone(),
-                actual: actual.clone(),
-            }),
-            _ => Ok(()),
-        }
+        limit: u64,
+    ) -> Result<Bytes, FetchError> {
+        blob_bytes(&mut self.session, digest, what, limit).await
+    }
+
+    pub(crate) fn session(&mut self) -> &mut Session<'a> {
+        &mut self.session
+    }
+
+    /// The module's URL, for errors.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     fn no_module(&self, source: ImageError) -> FetchError {
@@ -95,11 +97,9 @@ impl Fetcher for OciFetcher<'_> {
     type Located = ImageManifest;
 
     async fn locate(&mut self) -> Result<(Identity, ImageManifest), FetchError> {
-        let reference = self.reference;
-        let (digest, document) = match &reference.digest {
-            Some(digest) => self.document(&digest.to_string(), Some(digest)).await?,
-            None => self.document(reference.tag.as_deref().unwrap_or("latest"), None).await?,
-        };
+        let reference = self.reference.clone();
+        let name = reference.manifest_name();
+        let (digest, document) = self.document(&name, reference.digest.as_ref()).await?;
         let (index, manifest, image) = match document {
             Document::Image(image) => (None, digest, image),
             Document::Index(entries) => {
@@ -117,6 +117,15 @@ impl Fetcher for OciFetcher<'_> {
         Ok((Identity { manifest: Some(manifest), index, private }, image))
     }
 
+    async fn signatures(&mut self, identity: &Identity) -> Result<FoundSignatures, FetchError> {
+        let mut found = FoundSignatures::default();
+        // A signature of an index speaks for all that it lists.
+        for subject in [&identity.manifest, &identity.index].into_iter().flatten() {
+            self.find_signatures(subject, &mut found).await?;
+        }
+        Ok(found)
+    }
+
     async fn download(&mut self, image: ImageManifest) -> Result<Bytes, FetchError> {
         let ModuleLayer { digest, size, packing } =
             image.module_layer().map_err(|source| self.no_module(source))?;
@@ -124,11 +133,7 @@ impl Fetcher for OciFetcher<'_> {
         if size > limit {
             return Err(FetchError::TooLarge { url: self.url.clone(), what: "layer", limit });
         }
-        let answer = self.session.get(&["blobs", &digest.to_string()], None, false).await?;
-        let layer = read_body(self.session.errand(), "layer", answer, limit).await?;
-        let hashed = layer.clone();
-        let actual = blocking(&self.url, move || Digest::sha256_of(&hashed)).await?;
-        self.check("layer", Some(&digest), &actual)?;
+        let layer = self.blob(&digest, "layer", limit).await?;
         match packing {
             Packing::Bare => Ok(layer),
             Packing::Tar(compression) => {
@@ -138,6 +143,54 @@ impl Fetcher for OciFetcher<'_> {
                 .await
             }
         }
+    }
+}
+
+/// A manifest or index as it is, and its digest.
+pub(crate) async fn manifest_bytes(
+    session: &mut Session<'_>,
+    name: &str,
+    expected: Option<&Digest>,
+) -> Result<(Digest, Bytes), FetchError> {
+    // Signatures are often not there, and nobody wants to know what else is.
+    let tags = !name.starts_with("sha256-");
+    let answer = session.get(&["manifests", name], Some(ACCEPTED_MANIFESTS), tags).await?;
+    let announced = announced_digest(answer.headers());
+    let body = read_body(session.errand(), "manifest", answer, MAX_MANIFEST_BYTES).await?;
+    let actual = Digest::sha256_of(&body);
+    check(&session.url(), "manifest", expected.or(announced.as_ref()), &actual)?;
+    Ok((actual, body))
+}
+
+/// A blob, compared with its digest.
+pub(crate) async fn blob_bytes(
+    session: &mut Session<'_>,
+    digest: &Digest,
+    what: &'static str,
+    limit: u64,
+) -> Result<Bytes, FetchError> {
+    let answer = session.get(&["blobs", &digest.to_string()], None, false).await?;
+    let blob = read_body(session.errand(), what, answer, limit).await?;
+    let (url, hashed) = (session.url(), blob.clone());
+    let actual = blocking(&url, move || Digest::sha256_of(&hashed)).await?;
+    check(&url, what, Some(digest), &actual)?;
+    Ok(blob)
+}
+
+fn check(
+    url: &str,
+    what: &'static str,
+    expected: Option<&Digest>,
+    actual: &Digest,
+) -> Result<(), FetchError> {
+    match expected {
+        Some(expected) if expected != actual => Err(FetchError::Corrupt {
+            url: url.to_owned(),
+            what,
+            expected: expected.clone(),
+            actual: actual.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

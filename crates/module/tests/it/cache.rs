@@ -1,15 +1,16 @@
 use std::{
-    collections::HashSet,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use tokio::task::JoinSet;
 use wasmplug_api::Digest;
-use wasmplug_module::{FetchError, FetchSource, ModuleStore, Pruned, StoreError, StoreOptions};
+use wasmplug_module::{
+    FetchError, FetchSource, ModuleStore, Pruned, Removed, StoreError, StoreOptions,
+};
 use wasmplug_testkit::{Image, Registry, registry::Fault};
 
-use crate::fixture::{Fixture, MODULE, SECOND, oci, request, start};
+use crate::fixture::{Fixture, MODULE, SECOND, THIRD, oci, request, start};
 
 fn blobs(fixture: &Fixture) -> PathBuf {
     fixture.directory.path().join("modules/blobs/sha256")
@@ -117,22 +118,48 @@ async fn a_failure_leaves_no_files() {
 }
 
 #[tokio::test]
-async fn pruning_keeps_what_is_in_use_and_the_rest_can_come_back() {
+async fn eviction_keeps_what_is_loaded_and_the_rest_can_come_back() {
     let registry = Registry::builder()
         .image("demo:v1", Image::compat(MODULE))
         .image("demo:v2", Image::compat(SECOND));
     let registry = start(registry).await;
     let fixture = Fixture::new();
     let (used, unused) = (oci(&registry, "demo:v1"), oci(&registry, "demo:v2"));
-    let in_use = HashSet::from([fixture.get(&used).await.unwrap().digest]);
-    fixture.get(&unused).await.unwrap();
+    let loaded = fixture.get(&used).await.unwrap();
+    drop(fixture.get(&unused).await.unwrap());
+    // Another store on the same directory, as another process would have it.
+    let other = fixture.another();
+    assert_eq!(other.remove(&loaded.digest).unwrap(), Removed::InUse);
+    let listed = other.list().unwrap();
+    let in_use: Vec<_> = listed.iter().filter(|it| it.in_use).map(|it| it.urls.clone()).collect();
+    assert_eq!((listed.len(), in_use), (2, vec![vec![used.clone()]]));
     let tomorrow = SystemTime::now() + Duration::from_hours(24);
-    let pruned = fixture.store.prune(tomorrow, &in_use).unwrap();
+    let pruned = other.evict(tomorrow, u64::MAX).unwrap();
     assert_eq!(pruned, Pruned { files: 1, bytes: SECOND.len() as u64 });
     assert_eq!(fixture.get(&used).await.unwrap().source, FetchSource::Cache);
     assert_eq!(fixture.get(&unused).await.unwrap().source, FetchSource::Network);
-    let nothing = fixture.store.prune(SystemTime::UNIX_EPOCH, &HashSet::new()).unwrap();
+    drop(loaded);
+    let nothing = other.evict(SystemTime::UNIX_EPOCH, u64::MAX).unwrap();
     assert_eq!(nothing, Pruned::default());
+    assert_eq!(other.remove(&Digest::sha256_of(MODULE)).unwrap(), Removed::Done);
+    assert_eq!(other.remove(&Digest::sha256_of(MODULE)).unwrap(), Removed::Absent);
+    assert_eq!(fixture.get(&used).await.unwrap().source, FetchSource::Network);
+}
+
+#[tokio::test]
+async fn a_cache_that_is_full_makes_room_for_what_comes() {
+    let registry = Registry::builder()
+        .image("demo:v1", Image::compat(MODULE))
+        .image("demo:v2", Image::compat(SECOND))
+        .image("demo:v3", Image::compat(THIRD));
+    let registry = start(registry).await;
+    // There is room for two of the three, of 8, 12 and 12 bytes.
+    let fixture = Fixture::with(|options| options.max_cache_bytes = 24);
+    for tag in ["demo:v1", "demo:v2", "demo:v3"] {
+        drop(fixture.get(&oci(&registry, tag)).await.unwrap());
+    }
+    let left: Vec<Digest> = fixture.store.list().unwrap().into_iter().map(|it| it.digest).collect();
+    assert_eq!(left, [SECOND, THIRD].map(Digest::sha256_of));
 }
 
 #[test]

@@ -60,6 +60,8 @@ async fn no_credentials_are_told_apart_from_wrong_ones() {
         let error = pull(&Fixture::new(), &registry, foreign).await.unwrap_err();
         let unauthorized = matches!(error, FetchError::Unauthorized { authenticated: false, .. });
         assert!(unauthorized, "{error}");
+        let hint = format!("hint: the credentials are for `{}` and not for this", other.addr());
+        assert!(told(&error).contains(&hint), "{}", told(&error));
     }
 }
 

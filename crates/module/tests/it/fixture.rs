@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use wasmplug_api::{ModuleUrl, NamespacedName, PullPolicy};
-use wasmplug_module::{FetchError, FetchedModule, ModuleRequest, ModuleStore, StoreOptions};
+use wasmplug_module::{
+    FetchError, FetchedModule, ModuleRequest, ModuleStore, Progress, StoreOptions,
+};
 use wasmplug_testkit::{Registry, registry::RegistryBuilder};
 
 /// The smallest module, and two more that are different.
@@ -38,6 +40,11 @@ impl Fixture {
         self.store = ModuleStore::open(self.options.clone()).unwrap();
     }
 
+    /// A second store on the same directory.
+    pub(crate) fn another(&self) -> ModuleStore {
+        ModuleStore::open(self.options.clone()).unwrap()
+    }
+
     pub(crate) async fn get(&self, url: &str) -> Result<FetchedModule, FetchError> {
         self.store.get(&request(url)).await
     }
@@ -52,6 +59,9 @@ pub(crate) fn request(url: &str) -> ModuleRequest {
         sha256: None,
         pull_policy: PullPolicy::IfNotPresent,
         credentials: None,
+        refresh: false,
+        progress: Progress::default(),
+        verification_key: None,
     }
 }
 

@@ -1,11 +1,11 @@
-use wasmplug_api::Digest;
+use wasmplug_api::{Digest, PullPolicy};
 use wasmplug_module::{ChecksumMatch, FetchError, FetchSource, ModuleRequest};
 use wasmplug_testkit::{
     End, Received, Reply, Scripted, Upstream,
     registry::{gzip, tar},
 };
 
-use crate::fixture::{Fixture, MODULE, THIRD, request, told};
+use crate::fixture::{Fixture, MODULE, SECOND, THIRD, request, told};
 
 /// A web server with these bytes under `/plugin.wasm`, for this user if one is named.
 async fn serving(bytes: &[u8], user: Option<&'static str>) -> (Upstream, String) {
@@ -134,4 +134,62 @@ async fn an_announcement_beyond_the_bound_is_enough_to_refuse() {
     let fixture = Fixture::with(|options| options.max_module_bytes = 5008);
     let error = fixture.get(&format!("http://{}/", upstream.addr())).await.unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { limit: 5008, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_download_that_has_not_changed_is_not_sent_again() {
+    let content = std::sync::Arc::new(std::sync::Mutex::new(("\"one\"", MODULE)));
+    let served = std::sync::Arc::clone(&content);
+    let upstream = Upstream::scripted(move |received| -> Scripted {
+        let (etag, bytes) = *served.lock().unwrap();
+        let is_known = received.header("if-none-match") == Some(etag);
+        let reply = Reply::new(if is_known { 304 } else { 200 }).header("etag", etag);
+        if is_known { reply.into() } else { reply.body(bytes).into() }
+    });
+    let upstream = upstream.start().await.unwrap();
+    let url = format!("http://{}/a.wasm", upstream.addr());
+    let mut fixture = Fixture::new();
+    let always = ModuleRequest { pull_policy: PullPolicy::Always, refresh: true, ..request(&url) };
+    let asked_with = || {
+        let received = upstream.received();
+        received.last().unwrap().header("if-none-match").map(str::to_owned)
+    };
+    assert_eq!(fixture.store.get(&always).await.unwrap().bytes, MODULE);
+    assert_eq!(asked_with(), None);
+    for _ in 0..2 {
+        fixture.restart();
+        assert_eq!(fixture.store.get(&always).await.unwrap().bytes, MODULE);
+        assert_eq!(asked_with().as_deref(), Some("\"one\""));
+    }
+    *content.lock().unwrap() = ("\"two\"", SECOND);
+    assert_eq!(fixture.store.get(&always).await.unwrap().bytes, SECOND);
+    // What the cache has lost is asked for in full.
+    fixture.store.remove(&Digest::sha256_of(SECOND)).unwrap();
+    assert_eq!(fixture.store.get(&always).await.unwrap().bytes, SECOND);
+    assert_eq!(asked_with(), None);
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_everything_but_this_machine() {
+    let proxy = Upstream::scripted(|received| -> Scripted {
+        let is_right = received.path == "http://web.test/a.wasm"
+            && received.header("proxy-authorization") == Some("Basic dXNlcjpwYXNz");
+        if is_right { Reply::new(200).body(MODULE).into() } else { Reply::new(502).into() }
+    });
+    let proxy = proxy.start().await.unwrap();
+    let fixture = Fixture::with(|options| {
+        options.proxy = Some(format!("http://user:pass@{}", proxy.addr()).parse().unwrap());
+    });
+    // The name exists nowhere; the proxy alone knows it.
+    assert_eq!(fixture.get("http://web.test/a.wasm").await.unwrap().bytes, MODULE);
+    let (server, url) = serving(THIRD, None).await;
+    let url = format!("{url}/plugin.wasm");
+    assert_eq!(fixture.get(&url).await.unwrap().bytes, THIRD);
+    assert_eq!((proxy.received().len(), server.received().len()), (1, 1));
+    // Addresses are refused whoever would connect to them.
+    let error = fixture.get("http://169.254.169.254/a.wasm").await.unwrap_err();
+    assert!(matches!(error, FetchError::Blocked { .. }), "{error}");
+    let error = Fixture::new().get("http://web.test/a.wasm").await.unwrap_err();
+    assert!(matches!(error, FetchError::Connect { .. }), "{error}");
+    assert_eq!(proxy.received().len(), 1);
 }

@@ -1,5 +1,5 @@
 use wasmplug_api::{NamespacedName, PullPolicy};
-use wasmplug_module::{FetchError, FetchSource, FetchedModule, ModuleRequest};
+use wasmplug_module::{FetchError, FetchSource, FetchedModule, ModuleRequest, StoreCounters};
 use wasmplug_testkit::{Image, Registry, registry::Fault};
 
 use crate::fixture::{Fixture, MODULE, SECOND, oci, request, start};
@@ -110,4 +110,50 @@ async fn versions_are_remembered_for_each_resource() {
     assert_eq!(registry.log().len(), asked);
     // Both asked for the manifest, and only one for the layer.
     assert_eq!((asked, registry.blob_downloads()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_refresh_brings_a_moved_tag_only_under_always_and_tells_it_once() {
+    for (pull_policy, brings) in [(PullPolicy::Always, true), (PullPolicy::IfNotPresent, false)] {
+        let registry = start(Registry::builder().image("demo:v1", Image::compat(MODULE))).await;
+        let (fixture, url) = (Fixture::new(), oci(&registry, "demo:v1"));
+        let refresh = || ModuleRequest { refresh: true, pull_policy, ..request(&url) };
+        fixture.store.get(&refresh()).await.unwrap();
+        fixture.store.get(&refresh()).await.unwrap();
+        assert_eq!(fixture.store.counters().moved_tags, 0);
+        registry.push("demo:v1", Image::compat(SECOND));
+        // The resource has not changed, so without a refresh nobody looks.
+        pull(&fixture, &url, pull_policy, "1").await.unwrap();
+        assert_eq!(fixture.store.counters().moved_tags, 0);
+        for _ in 0..2 {
+            let module = fixture.store.get(&refresh()).await.unwrap();
+            assert_eq!(module.bytes, if brings { SECOND } else { MODULE }, "{pull_policy:?}");
+            assert_eq!(fixture.store.counters().moved_tags, 1, "{pull_policy:?}");
+        }
+        // A registry that is down fails what must be asked and nothing else.
+        registry.stop();
+        assert_eq!(fixture.store.get(&refresh()).await.is_err(), brings, "{pull_policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn lookups_and_fetches_are_counted() {
+    let registry = start(Registry::builder().image("demo:v1", Image::compat(MODULE))).await;
+    let (fixture, url) = (Fixture::new(), oci(&registry, "demo:v1"));
+    for _ in 0..2 {
+        fixture.get(&url).await.unwrap();
+    }
+    fixture.get(&oci(&registry, "demo:v2")).await.unwrap_err();
+    let sha256 = Some(wasmplug_api::Digest::sha256_of(b"other"));
+    fixture.store.get(&ModuleRequest { sha256, ..request(&url) }).await.unwrap_err();
+    let counted = fixture.store.counters();
+    let expected = StoreCounters {
+        hits: 1,
+        misses: 3,
+        fetched: 1,
+        failed_downloads: 1,
+        wrong_modules: 1,
+        ..StoreCounters::default()
+    };
+    assert_eq!(counted, expected);
 }

@@ -133,3 +133,22 @@ fn authorities_that_are_no_certificates_are_refused() {
     let error = wasmplug_module::ModuleStore::open(options).unwrap_err();
     assert!(matches!(error, wasmplug_module::StoreError::CertificateAuthorities), "{error}");
 }
+
+#[tokio::test]
+async fn a_certificate_is_not_verified_only_where_that_is_said() {
+    let registry = demo().await;
+    let front = TlsFront::start(registry.addr()).await;
+    let insecure = |host: String| {
+        Fixture::with(|options| {
+            options.hosts.insert("registry.test".into(), "127.0.0.1".parse().unwrap());
+            options.insecure_registries.push(host);
+        })
+    };
+    for host in ["registry.test".to_owned(), format!("REGISTRY.test:{}", front.addr.port())] {
+        assert_eq!(insecure(host).get(&front.url()).await.unwrap().bytes, MODULE);
+    }
+    for host in ["other.test".to_owned(), "registry.test:1".to_owned()] {
+        let error = insecure(host).get(&front.url()).await.unwrap_err();
+        assert!(matches!(error, FetchError::Tls { plain_http: false, .. }), "{error:?}");
+    }
+}

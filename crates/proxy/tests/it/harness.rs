@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use wasmplug_api::{Plan, Workload, WorkloadRole, parse_file, plan};
 use wasmplug_host::{Host, Limits};
 use wasmplug_module::{ModuleStore, StoreOptions};
-use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, SnapshotBuilder};
+use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, PullOptions, SnapshotBuilder};
 use wasmplug_testkit::upstream::UpstreamBuilder;
 use wasmplug_testkit::{RawClient, Response, Upstream, UpstreamThread};
 
@@ -254,7 +254,7 @@ impl Running {
     pub(crate) fn load(&mut self, plugins: &[Plugin]) -> Vec<wasmplug_proxy::Rejected> {
         let plan = self.modules.plan(plugins);
         self.runtime.block_on(async {
-            let snapshot = self.builder.build(&plan).await;
+            let snapshot = self.builder.build(&plan, &PullOptions::default()).await;
             let rejected = snapshot.rejected.clone();
             self.proxy.apply(snapshot).await;
             rejected

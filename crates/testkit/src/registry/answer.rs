@@ -1,11 +1,11 @@
-//! What the registry answers: the pull half of the distribution specification, and tokens.
+//! What the registry answers: pulling, and tokens; pushing is in `upload`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::{Access, Account, Fault, Repository, State, sha256};
+use super::{Access, Account, Fault, Repository, State, media_type, sha256, upload};
 use crate::{
     message::{End, Received, Reply, Scripted},
     server::Service,
@@ -59,9 +59,10 @@ fn answer(state: &mut State, received: &Received) -> Scripted {
 }
 
 /// The answer without its body, and the body if the answer is content.
-fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
+fn route(state: &mut State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     let (path, query) = received.path.split_once('?').unwrap_or((&received.path, ""));
-    if !matches!(received.method.as_str(), "GET" | "HEAD") {
+    let is_write = !matches!(received.method.as_str(), "GET" | "HEAD");
+    if is_write && !state.is_writable {
         let reply = error(405, "UNSUPPORTED", "this registry is read-only", &Value::Null);
         return (reply, None);
     }
@@ -71,6 +72,9 @@ fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     if let Some(challenge) = challenge(&state.access, received, path) {
         let reply = error(401, "UNAUTHORIZED", "authentication required", &Value::Null);
         return (reply.header("www-authenticate", &challenge), None);
+    }
+    if is_write {
+        return (upload::answer(state, received), None);
     }
     let not_found = |code: &str, name: &str| {
         (error(404, code, "not known to this registry", &json!({ "name": name })), None)
@@ -86,6 +90,11 @@ fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     };
     match kind {
         "tags" => (tags(repository, name, query), None),
+        "referrers" if state.lists_referrers => {
+            let list = repository.referrers(reference).to_string();
+            content(media_type::OCI_INDEX, list.as_bytes())
+        }
+        "referrers" => not_found("UNSUPPORTED", path),
         "manifests" => match repository.manifest(reference) {
             Some((media_type, bytes)) => content(media_type, bytes),
             None => not_found("MANIFEST_UNKNOWN", reference),
@@ -97,12 +106,12 @@ fn route(state: &State, received: &Received) -> (Reply, Option<Vec<u8>>) {
     }
 }
 
-/// `/v2/NAME/{manifests,blobs}/REFERENCE` or `/v2/NAME/tags/list`.
-fn split_path(path: &str) -> Option<(&str, &str, &str)> {
+/// `/v2/NAME/{manifests,blobs,referrers}/REFERENCE` or `/v2/NAME/tags/list`.
+pub(super) fn split_path(path: &str) -> Option<(&str, &str, &str)> {
     let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
     let (name, kind) = rest.rsplit_once('/')?;
     let known = match kind {
-        "manifests" | "blobs" => true,
+        "manifests" | "blobs" | "referrers" => true,
         "tags" => reference == "list",
         _ => false,
     };
@@ -171,12 +180,12 @@ fn token(access: &Access, received: &Received) -> Reply {
 }
 
 /// An answer with the header by which clients recognise a registry.
-fn versioned(status: u16) -> Reply {
+pub(super) fn versioned(status: u16) -> Reply {
     Reply::new(status).header("docker-distribution-api-version", "registry/2.0")
 }
 
 /// Source: OCI Distribution Specification, "Error Codes".
-fn error(status: u16, code: &str, message: &str, detail: &Value) -> Reply {
+pub(super) fn error(status: u16, code: &str, message: &str, detail: &Value) -> Reply {
     let body = json!({ "errors": [{ "code": code, "message": message, "detail": detail }] });
     versioned(status).header("content-type", "application/json").body(body.to_string())
 }
@@ -199,5 +208,22 @@ impl Repository {
         let digest = self.tags.get(reference).map_or(reference, String::as_str);
         let (media_type, bytes) = self.manifests.get(digest)?;
         Some((media_type, bytes))
+    }
+
+    /// Source: OCI Distribution Specification 1.1, "Listing Referrers".
+    fn referrers(&self, subject: &str) -> Value {
+        let refers = |(digest, (media_type, bytes)): (&String, &(String, Vec<u8>))| {
+            let manifest: Value = serde_json::from_slice(bytes).ok()?;
+            (manifest["subject"]["digest"] == subject).then(|| {
+                json!({
+                    "mediaType": media_type,
+                    "digest": digest,
+                    "size": bytes.len(),
+                    "artifactType": manifest["artifactType"],
+                })
+            })
+        };
+        let entries: Vec<Value> = self.manifests.iter().filter_map(refers).collect();
+        json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries })
     }
 }

@@ -145,3 +145,55 @@ fn an_index_serves_its_children() {
     assert_eq!(answer["manifests"][1]["platform"]["os"], "unknown");
     assert_eq!(get(&registry, &format!("/v2/i/manifests/{digest}")).status, 200);
 }
+
+/// Sends a request with content.
+fn send(registry: &Registry, method: &str, path: &str, body: &str) -> Response {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: h\r\ncontent-type: {}\r\ncontent-length: {length}\r\n\r\n{body}",
+        media_type::OCI_MANIFEST
+    );
+    RawClient::connect(registry.addr()).unwrap().exchange(request).unwrap()
+}
+
+#[test]
+fn what_is_pushed_is_served_and_only_what_fits_together_is_taken() {
+    let registry = start(Registry::builder().writable());
+    let (blob, other) = (sha256(b"{}"), sha256(b"other"));
+    let begun = send(&registry, "POST", "/v2/a/demo/blobs/uploads/", "");
+    assert_eq!(begun.status, 202);
+    let location = begun.header("location").unwrap().to_owned();
+    let put = |digest: &str| send(&registry, "PUT", &format!("{location}?digest={digest}"), "{}");
+    let manifest = |digest: &str| {
+        format!(r#"{{"config":{{"digest":"{digest}"}},"layers":[{{"digest":"{digest}"}}]}}"#)
+    };
+    let path = "/v2/a/demo/manifests/v1";
+    assert_eq!(put(&other).status, 400);
+    assert_eq!(send(&registry, "PUT", path, &manifest(&blob)).status, 400);
+    assert_eq!(put(&blob.replace(':', "%3A")).status, 201);
+    assert_eq!(send(&registry, "PUT", path, &manifest(&other)).status, 400);
+    assert_eq!(registry.tag("a/demo:v1"), None);
+    assert_eq!(send(&registry, "PUT", path, &manifest(&blob)).status, 201);
+    assert_eq!(registry.tag("a/demo:v1"), Some(sha256(manifest(&blob).as_bytes())));
+    assert_eq!(get(&registry, path).text(), manifest(&blob));
+    assert_eq!(send(&registry, "DELETE", path, "").status, 405);
+}
+
+#[test]
+fn referrers_are_listed_if_the_registry_can() {
+    let subject = Image::compat(MODULE).digest();
+    let signature = format!(
+        r#"{{"schemaVersion":2,"artifactType":"x/y","layers":[],"subject":{{"digest":"{subject}"}}}}"#
+    );
+    let image = Image::custom(media_type::OCI_MANIFEST, signature, []);
+    let digest = image.digest();
+    let builder = || demo().image("a/demo:sig", image.clone());
+    let path = format!("/v2/a/demo/referrers/{subject}");
+    let registry = start(builder().lists_referrers());
+    let listed = get(&registry, &path).json().unwrap();
+    assert_eq!((&listed["manifests"][0]["digest"]), &Value::from(digest));
+    assert_eq!(listed["manifests"][0]["artifactType"], "x/y");
+    let none = get(&registry, &format!("/v2/a/demo/referrers/{}", sha256(b"other")));
+    assert_eq!(none.json().unwrap()["manifests"].as_array().unwrap().len(), 0);
+    assert_eq!(get(&start(builder()), &path).status, 404);
+}

@@ -8,11 +8,12 @@ use wasmplug_api::ImageReference;
 use super::challenge::{self, Challenge};
 use crate::{
     address_guard::names_loopback,
-    auth::{Credential, Secret},
+    auth::{Credential, RegistryCredentials, Secret},
     error::FetchError,
-    options::StoreOptions,
+    options::{StoreOptions, lists},
+    progress::Progress,
     transport::{
-        Call, Errand, Transport, basic_authorization, bearer_authorization, read_body, target,
+        Body, Call, Errand, Transport, basic_authorization, bearer_authorization, read_body, target,
     },
 };
 
@@ -25,14 +26,23 @@ const MAX_TAGS: usize = 20;
 /// How a token service knows this client.
 const CLIENT_ID: &str = "wasmplug";
 
-pub(super) struct Session<'a> {
-    transport: &'a Transport,
-    options: &'a StoreOptions,
+/// What all sessions of a store share, and how far this one has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Site<'a> {
+    pub(crate) transport: &'a Transport,
+    pub(crate) options: &'a StoreOptions,
+    pub(crate) progress: Progress,
+}
+
+pub(crate) struct Session<'a> {
+    site: Site<'a>,
     errand: Errand,
     /// `http[s]://registry/v2/repository`, without a slash at the end.
     base: Url,
-    repository: &'a str,
+    repository: String,
     credential: Option<&'a Credential>,
+    /// What credentials for other registries are for, if there are no others.
+    elsewhere: Vec<String>,
     authorization: Option<HeaderValue>,
     /// Whether the credential was shown to anyone.
     shown: bool,
@@ -55,13 +65,17 @@ struct TagList {
 // === impl Session ===
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        transport: &'a Transport,
-        options: &'a StoreOptions,
+    pub(crate) fn new(
+        site: Site<'a>,
         url: String,
-        reference: &'a ImageReference,
-        credential: Option<&'a Credential>,
+        reference: &ImageReference,
+        credentials: Option<&'a RegistryCredentials>,
     ) -> Result<Self, FetchError> {
+        let credential = credentials.and_then(|all| all.find(reference));
+        let elsewhere = match (credential, credentials) {
+            (None, Some(others)) => others.places(),
+            _ => Vec::new(),
+        };
         let path = format!("{}/v2/{}", reference.registry, reference.repository);
         let parse = |scheme: &str| Url::parse(&format!("{scheme}://{path}"));
         let https = parse("https").ok().filter(|it| it.host().is_some());
@@ -70,33 +84,56 @@ impl<'a> Session<'a> {
         };
         // Decided before the first byte; nothing later changes it.
         let base = match parse("http") {
-            Ok(http) if speaks_plain_http(options, &http) => http,
+            Ok(http) if speaks_plain_http(site.options, &http) => http,
             _ => https,
         };
-        let errand = Errand::new(url, &base);
-        let repository = &reference.repository;
+        let errand = Errand::new(url, &base, site.progress.clone());
+        let repository = reference.repository.clone();
         let (authorization, shown) = (None, false);
-        Ok(Self { transport, options, errand, base, repository, credential, authorization, shown })
+        Ok(Self { site, errand, base, repository, credential, elsewhere, authorization, shown })
     }
 
-    pub(super) fn errand(&self) -> &Errand {
+    /// The URL that all of this is about, for errors.
+    pub(crate) fn url(&self) -> String {
+        self.errand.url.clone()
+    }
+
+    pub(crate) fn max_module_bytes(&self) -> u64 {
+        self.site.options.max_module_bytes
+    }
+
+    pub(crate) fn errand(&self) -> &Errand {
         &self.errand
     }
 
     /// Whether what was got may only be given to who has the same credential.
-    pub(super) fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         self.shown
     }
 
     /// Gets something below the repository; `tags` tells whether an error should name tags.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &mut self,
         path: &[&str],
         accept: Option<&'static str>,
         tags: bool,
     ) -> Result<Response, FetchError> {
-        let call = self.call(path, accept);
-        let mut answer = self.transport.send(&self.errand, &call).await?;
+        let answer = self.exchange(|session| session.call(path, accept)).await?;
+        match answer.status().as_u16() {
+            404 => {
+                let tags = if tags { self.tags().await } else { Vec::new() };
+                Err(FetchError::NotFound { url: self.errand.url.clone(), tags })
+            }
+            _ => self.accept(answer, &[200]),
+        }
+    }
+
+    /// Sends a request, and sends it again with what the registry asks to be shown.
+    pub(crate) async fn exchange(
+        &mut self,
+        call: impl Fn(&Self) -> Call,
+    ) -> Result<Response, FetchError> {
+        let answer = self.site.transport.send(&self.errand, &call(self)).await?;
         if answer.status().as_u16() == 401
             && let Some(challenge) = challenge::first(answer.headers())
         {
@@ -104,30 +141,49 @@ impl<'a> Session<'a> {
             self.authorization = None;
             self.authorize(challenge).await?;
             if self.authorization.is_some() {
-                let call = self.call(path, accept);
-                answer = self.transport.send(&self.errand, &call).await?;
+                return self.site.transport.send(&self.errand, &call(self)).await;
             }
         }
-        let url = self.errand.url.clone();
+        Ok(answer)
+    }
+
+    /// The answer, if its status is among these.
+    pub(crate) fn accept(
+        &self,
+        answer: Response,
+        statuses: &[u16],
+    ) -> Result<Response, FetchError> {
         match answer.status().as_u16() {
-            200 => Ok(answer),
-            status @ (401 | 403) => {
-                Err(FetchError::Unauthorized { url, status, authenticated: self.shown })
+            status if statuses.contains(&status) => Ok(answer),
+            status @ (401 | 403) => Err(self.unauthorized(status)),
+            status => {
+                let url = self.errand.url.clone();
+                Err(FetchError::Status { url, target: target(&self.base), status })
             }
-            404 => {
-                let tags = if tags { self.tags().await } else { Vec::new() };
-                Err(FetchError::NotFound { url, tags })
-            }
-            status => Err(FetchError::Status { url, target: target(&self.base), status }),
         }
     }
 
-    fn call(&self, path: &[&str], accept: Option<&'static str>) -> Call {
+    fn unauthorized(&self, status: u16) -> FetchError {
+        let (url, elsewhere) = (self.errand.url.clone(), self.elsewhere.clone());
+        FetchError::Unauthorized { url, status, authenticated: self.shown, elsewhere }
+    }
+
+    /// A GET of something below the repository.
+    pub(crate) fn call(&self, path: &[&str], accept: Option<&'static str>) -> Call {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
         Call { accept, authorization: self.authorization.clone(), ..Call::get(url) }
+    }
+
+    /// A request to where the registry sends an upload: with credentials only to itself.
+    pub(crate) fn call_to(&self, location: &str) -> Option<Call> {
+        let url = self.base.join(location).ok()?;
+        let is_own = url.origin() == self.base.origin();
+        let authorization = self.authorization.clone().filter(|_| is_own);
+        let is_downgrade = self.base.scheme() == "https" && url.scheme() != "https";
+        (!is_downgrade).then(|| Call { authorization, named: is_own, ..Call::get(url) })
     }
 
     /// Gets what meets the challenge into `authorization`.
@@ -166,7 +222,7 @@ impl<'a> Session<'a> {
         let mut url = Url::parse(realm).map_err(|_| insecure())?;
         let allowed = match url.scheme() {
             "https" => true,
-            "http" => speaks_plain_http(self.options, &url),
+            "http" => speaks_plain_http(self.site.options, &url),
             _ => false,
         };
         if !allowed {
@@ -185,7 +241,7 @@ impl<'a> Session<'a> {
                     .append_pair("client_id", CLIENT_ID)
                     .append_pair("refresh_token", token.expose())
                     .finish();
-                call.form = Some(Secret::new(form));
+                call.body = Body::Form(Secret::new(form));
             }
             other => {
                 let mut query = call.url.query_pairs_mut();
@@ -203,14 +259,12 @@ impl<'a> Session<'a> {
     }
 
     async fn token(&self, call: &Call) -> Result<Secret, FetchError> {
-        let answer = self.transport.send(&self.errand, call).await?;
+        let answer = self.site.transport.send(&self.errand, call).await?;
         let url = self.errand.url.clone();
         let status = answer.status().as_u16();
         match status {
             200 => {}
-            400 | 401 | 403 => {
-                return Err(FetchError::Unauthorized { url, status, authenticated: self.shown });
-            }
+            400 | 401 | 403 => return Err(self.unauthorized(status)),
             _ => return Err(FetchError::Status { url, target: target(&call.url), status }),
         }
         let body = read_body(&self.errand, "token", answer, MAX_TOKEN_BYTES).await?;
@@ -219,7 +273,7 @@ impl<'a> Session<'a> {
         let token = if token.is_empty() { access_token } else { token };
         if token.is_empty() {
             // A service that answers without a token has not let anyone in.
-            return Err(FetchError::Unauthorized { url, status: 401, authenticated: self.shown });
+            return Err(self.unauthorized(401));
         }
         Ok(Secret::new(token))
     }
@@ -228,7 +282,9 @@ impl<'a> Session<'a> {
     async fn tags(&mut self) -> Vec<String> {
         let mut call = self.call(&["tags", "list"], None);
         call.url.query_pairs_mut().append_pair("n", &MAX_TAGS.to_string());
-        let Ok(answer) = self.transport.send(&self.errand, &call).await else { return Vec::new() };
+        let Ok(answer) = self.site.transport.send(&self.errand, &call).await else {
+            return Vec::new();
+        };
         if answer.status().as_u16() != 200 {
             return Vec::new();
         }
@@ -248,13 +304,7 @@ impl<'a> Session<'a> {
 
 /// Whether a registry or token service is asked over http: loopback, and what is configured.
 fn speaks_plain_http(options: &StoreOptions, url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
-    names_loopback(url)
-        || options
-            .plain_http_registries
-            .iter()
-            .any(|named| named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(&with_port))
+    names_loopback(url) || lists(&options.plain_http_registries, url)
 }
 
 fn shorten(text: &str) -> String {

@@ -1,0 +1,90 @@
+//! Signatures that counted, kept beside the modules: `signatures/sha256/HEX`.
+//!
+//! They are checked anew whenever they are read: a module in the cache needs no registry to show
+//! that it is signed, and what is enough for one key is not taken for enough by another.
+
+use std::{
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use wasmplug_api::Digest;
+
+use crate::{signature::Evidence, write::Writer};
+
+/// Largest file, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
+/// Most signatures that are kept for one image or module.
+const MAX_KEPT: usize = 32;
+
+/// All functions wait for the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct EvidenceStore {
+    directory: PathBuf,
+    writer: Writer,
+}
+
+// === impl EvidenceStore ===
+
+impl EvidenceStore {
+    pub(crate) fn new(directory: &Path, writer: Writer) -> Self {
+        Self { directory: directory.join("signatures").join("sha256"), writer }
+    }
+
+    /// What is kept about any of these; a file that cannot be read counts as absent.
+    pub(crate) fn read<'a>(&self, subjects: impl Iterator<Item = &'a Digest>) -> Vec<Evidence> {
+        subjects.flat_map(|subject| self.read_one(subject).unwrap_or_default()).collect()
+    }
+
+    /// Keeps these beside those that are there.
+    pub(crate) fn insert(&self, subject: &Digest, evidence: &[Evidence]) -> io::Result<()> {
+        let mut kept = self.read_one(subject).unwrap_or_default();
+        let before = kept.len();
+        for one in evidence {
+            if !kept.iter().any(|it| it.form == one.form) {
+                kept.push(one.clone());
+            }
+        }
+        if kept.len() == before {
+            return Ok(());
+        }
+        // The newest are the ones that will be asked for.
+        let excess = kept.len().saturating_sub(MAX_KEPT);
+        kept.drain(..excess);
+        fs_err::create_dir_all(&self.directory)?;
+        self.writer.replace(&self.path(subject), &serde_json::to_vec(&kept)?)
+    }
+
+    /// Forgets all but these.
+    pub(crate) fn retain(&self, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+        let entries = match fs_err::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(&is_wanted) {
+                match fs_err::remove_file(entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_one(&self, subject: &Digest) -> Option<Vec<Evidence>> {
+        let mut bytes = Vec::new();
+        fs_err::File::open(self.path(subject))
+            .ok()?
+            .take(MAX_BYTES)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn path(&self, subject: &Digest) -> PathBuf {
+        self.directory.join(subject.hex())
+    }
+}
