@@ -204,6 +204,7 @@ impl ModuleStore {
         };
         let layer = image.module_layer().map_err(no_module)?;
         let bytes = reader.blob(&layer.digest, limit)?;
+        let packed = bytes.clone();
         let bytes = match layer.packing {
             Packing::Bare => Ok(bytes),
             Packing::Tar(compression) => {
@@ -222,8 +223,16 @@ impl ModuleStore {
         let module = Digest::sha256_of(&bytes);
         let digests = ContentDigests { module, manifest: Some(manifest), index };
         let url = ModuleUrl::Oci(reference.clone()).to_string();
+        let mut chain = Vec::new();
+        if !evidence.is_empty() {
+            // Whoever demands a signature also wants to see what it is of.
+            for document in digests.manifest.iter().chain(&digests.index) {
+                chain.push(reader.blob(document, MAX_DOCUMENT_BYTES)?);
+            }
+            chain.push(packed);
+        }
         let (bytes, validator, fingerprint) = (Some(bytes), None, None);
-        self.disk().keep(Keep { url, digests, bytes, evidence, validator, fingerprint })?;
+        self.disk().keep(Keep { url, digests, bytes, evidence, chain, validator, fingerprint })?;
         Ok(ArchivedImage { reference: reference.clone(), digest: digest.clone(), signatures })
     }
 }

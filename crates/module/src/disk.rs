@@ -14,6 +14,7 @@ use wasmplug_api::Digest;
 
 use crate::{
     cache::Cache,
+    chain::ChainStore,
     evidence::EvidenceStore,
     index::{Entry, Index},
     lock::{Locks, ModuleLease, Turn},
@@ -28,6 +29,7 @@ pub(crate) struct Disk {
     cache: Cache,
     pub(crate) index: Index,
     evidence: EvidenceStore,
+    chains: ChainStore,
     locks: Locks,
     max_bytes: u64,
     max_unused: Duration,
@@ -40,6 +42,8 @@ pub(crate) struct Keep {
     /// Absent if the module is there already.
     pub(crate) bytes: Option<Bytes>,
     pub(crate) evidence: Vec<Evidence>,
+    /// The parts of its image, if it must be shown that they lead to it.
+    pub(crate) chain: Vec<Bytes>,
     /// By what a web server knows it again.
     pub(crate) validator: Option<String>,
     /// Who got it, if not everyone may.
@@ -58,6 +62,7 @@ impl Disk {
             cache: Cache::open(directory, options.max_module_bytes, writer)?,
             index: Index::open(directory, locks.clone(), writer)?,
             evidence: EvidenceStore::new(directory, writer),
+            chains: ChainStore::new(directory, options.max_module_bytes, writer),
             locks,
             max_bytes: options.max_cache_bytes,
             max_unused: options.max_unused,
@@ -77,12 +82,17 @@ impl Disk {
         self.evidence.read(about)
     }
 
+    /// Whether it is shown by its parts that an image holds a module; also for what is no image.
+    pub(crate) fn proves(&self, digests: &ContentDigests) -> bool {
+        digests.manifest.is_none() || self.chains.proves(digests)
+    }
+
     /// Keeps a module, then makes room.
     ///
     /// The module comes first and the URL last: a crash in between leaves a module that nothing
     /// points at, and never a URL that points at nothing.
     pub(crate) fn keep(&self, keep: Keep) -> io::Result<ModuleLease> {
-        let Keep { url, digests, bytes, evidence, validator, fingerprint } = keep;
+        let Keep { url, digests, bytes, evidence, chain, validator, fingerprint } = keep;
         let is_new = bytes.is_some();
         let lease = match bytes {
             // Whoever has loaded it holds this very file, which must not be replaced by its like.
@@ -95,6 +105,9 @@ impl Disk {
         if !evidence.is_empty() {
             let subject = digests.manifest.as_ref().unwrap_or(&digests.module);
             self.evidence.insert(subject, &evidence)?;
+        }
+        if let (Some(manifest), false) = (&digests.manifest, chain.is_empty()) {
+            self.chains.insert(manifest, &chain)?;
         }
         self.index.update(&url, |old| {
             let mut entry = Entry::renewed(old, digests, fingerprint);
@@ -161,6 +174,7 @@ impl Disk {
     fn forget_what_is_gone(&self) -> io::Result<()> {
         self.index.retain(|module| self.cache.has(module))?;
         let known = self.index.subjects();
+        self.chains.retain(|hex| known.contains(hex))?;
         self.evidence.retain(|hex| known.contains(hex))
     }
 }

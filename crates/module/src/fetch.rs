@@ -10,6 +10,7 @@ use wasmplug_api::Digest;
 
 use crate::{
     error::FetchError,
+    request::ContentDigests,
     signature::{Evidence, Subject},
     unpack::UnpackError,
 };
@@ -36,6 +37,11 @@ pub(crate) trait Fetcher: Send {
         located: Self::Located,
     ) -> impl Future<Output = Result<Bytes, FetchError>> + Send;
 
+    /// The parts of an image that lead to its module, as far as they were fetched.
+    fn chain(&self) -> Vec<Bytes> {
+        Vec::new()
+    }
+
     /// By what the server will know again what was downloaded.
     fn validator(&self) -> Option<String> {
         None
@@ -56,6 +62,12 @@ pub(crate) struct Identity {
 // === impl Identity ===
 
 impl Identity {
+    /// The same, with a module that may be that of the image.
+    pub(crate) fn with(&self, module: &Digest) -> ContentDigests {
+        let (manifest, index) = (self.manifest.clone(), self.index.clone());
+        ContentDigests { module: module.clone(), manifest, index }
+    }
+
     /// What signatures are about before the module is there.
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject { module: None, manifest: self.manifest.as_ref(), index: self.index.as_ref() }

@@ -49,6 +49,7 @@ mod address_guard;
 mod archive;
 mod auth;
 mod cache;
+mod chain;
 mod contents;
 mod counters;
 mod demand;
@@ -74,6 +75,7 @@ mod store;
 mod tls;
 mod transport;
 mod unpack;
+mod verified;
 mod write;
 
 pub use address_guard::{AddressGuard, BlockedAddress};

@@ -11,11 +11,10 @@ use wasmplug_api::{Digest, ModuleUrl};
 
 use crate::{
     auth::Credential,
-    contents::check_module,
     counters::Counters,
     demand::{Demands, Met},
     disk::{Disk, Keep},
-    error::{FetchError, Mismatch, StoreError},
+    error::{FetchError, StoreError},
     fetch::{
         Fetcher, FoundSignatures, Identity, blocking,
         file::FileFetcher,
@@ -28,11 +27,12 @@ use crate::{
     options::StoreOptions,
     progress::Progress,
     request::{
-        CachedModule, ChecksumMatch, ContentDigests, FetchSource, FetchedModule, ModuleRequest,
-        Pruned, Removed, StoreCounters,
+        CachedModule, ContentDigests, FetchSource, FetchedModule, ModuleRequest, Pruned, Removed,
+        StoreCounters,
     },
     signature::{Evidence, Subject},
     transport::Transport,
+    verified::{Verified, verify},
 };
 
 /// Longest look at a tag on which nothing depends, so that nothing waits long for it.
@@ -65,15 +65,6 @@ struct Wanted<'a> {
     /// Identifies who asks, without showing it; nothing if nobody in particular does.
     fingerprint: Option<Digest>,
     demands: Demands,
-}
-
-/// A module that passed every check.
-struct Verified {
-    bytes: Bytes,
-    digests: ContentDigests,
-    checksum: Option<ChecksumMatch>,
-    signed: Met,
-    lease: ModuleLease,
 }
 
 // === impl ModuleStore ===
@@ -206,6 +197,9 @@ impl Inner {
         let Some((bytes, lease)) = self.read_cached(&wanted.url, &digests.module).await? else {
             return Ok(None);
         };
+        if !self.is_proven(wanted, &digests).await? {
+            return Ok(None);
+        }
         let evidence = self.kept_evidence(wanted, &digests).await?;
         // What was enough for other keys may not be enough for these; then it is asked for.
         let Ok(signed) = wanted.demands.check(&evidence, digests.subject(&bytes)) else {
@@ -354,6 +348,10 @@ impl Inner {
             }
             None => None,
         };
+        let known = match known {
+            Some(module) if self.is_proven(wanted, &identity.with(&module)).await? => Some(module),
+            _ => None,
+        };
         let cached = match &known {
             Some(module) => self.read_cached(url, module).await?,
             None => None,
@@ -380,7 +378,16 @@ impl Inner {
             self.counters.tag_moved(url, from, to, true);
         }
         let fingerprint = wanted.fingerprint.as_ref().filter(|_| private);
-        self.keep(url, &mut verified, source, fingerprint, fetcher.validator()).await?;
+        let keep = Keep {
+            url: url.clone(),
+            digests: verified.digests.clone(),
+            bytes: (source == FetchSource::Network).then(|| verified.bytes.clone()),
+            evidence: verified.signed.evidence.clone(),
+            chain: if wanted.demands.is_empty() { Vec::new() } else { fetcher.chain() },
+            validator: fetcher.validator(),
+            fingerprint: fingerprint.cloned(),
+        };
+        self.keep(keep, &mut verified).await?;
         Ok(verified.into_module(source))
     }
 
@@ -406,6 +413,19 @@ impl Inner {
         demands.enforce(&wanted.request.url, &evidence, looked, subject)
     }
 
+    /// Whether a cached module is shown to be that of its image, if that matters.
+    async fn is_proven(
+        &self,
+        wanted: &Wanted<'_>,
+        digests: &ContentDigests,
+    ) -> Result<bool, FetchError> {
+        if wanted.demands.is_empty() {
+            return Ok(true);
+        }
+        let (disk, digests) = (Arc::clone(&self.disk), digests.clone());
+        blocking(&wanted.url, move || disk.proves(&digests)).await
+    }
+
     async fn kept_evidence(
         &self,
         wanted: &Wanted<'_>,
@@ -422,24 +442,10 @@ impl Inner {
     ///
     /// A disk that is full or read-only must not keep a good module from running, so that is only
     /// a warning.
-    async fn keep(
-        &self,
-        url: &str,
-        verified: &mut Verified,
-        source: FetchSource,
-        fingerprint: Option<&Digest>,
-        validator: Option<String>,
-    ) -> Result<(), FetchError> {
-        let keep = Keep {
-            url: url.to_owned(),
-            digests: verified.digests.clone(),
-            bytes: (source == FetchSource::Network).then(|| verified.bytes.clone()),
-            evidence: verified.signed.evidence.clone(),
-            validator,
-            fingerprint: fingerprint.cloned(),
-        };
-        let lease = self.write(url, move |disk, _| disk.keep(keep)).await?;
-        if let (Some(lease), FetchSource::Network) = (lease, source) {
+    async fn keep(&self, keep: Keep, verified: &mut Verified) -> Result<(), FetchError> {
+        let (url, is_new) = (keep.url.clone(), keep.bytes.is_some());
+        let lease = self.write(&url, move |disk, _| disk.keep(keep)).await?;
+        if let (Some(lease), true) = (lease, is_new) {
             verified.lease = lease;
         }
         Ok(())
@@ -508,52 +514,6 @@ impl Inner {
                 let credential = request.credentials.as_ref().and_then(|all| all.find(&located));
                 credential.map(|credential| credential.fingerprint(salt.as_bytes()))
             }
-        }
-    }
-}
-
-/// Checks that it is a module, and the one that was asked for.
-async fn verify(
-    request: &ModuleRequest,
-    bytes: Bytes,
-    identity: &Identity,
-) -> Result<Verified, FetchError> {
-    let url = request.url.to_string();
-    // What is no module at all is said first: it explains a wrong digest.
-    if let Err(contents) = check_module(&bytes) {
-        return Err(FetchError::NotWasm { url, contents });
-    }
-    let hashed = bytes.clone();
-    let module = blocking(&url, move || Digest::sha256_of(&hashed)).await?;
-    let (manifest, index) = (identity.manifest.clone(), identity.index.clone());
-    let digests = ContentDigests { module, manifest, index };
-    let checksum = match &request.sha256 {
-        None => None,
-        Some(wanted) => match digests.find(wanted) {
-            Some(found) => Some(found),
-            None => {
-                let mismatch = Mismatch::new(url, wanted.clone(), digests);
-                return Err(FetchError::DigestMismatch(Box::new(mismatch)));
-            }
-        },
-    };
-    Ok(Verified { bytes, digests, checksum, signed: Met::default(), lease: ModuleLease::default() })
-}
-
-// === impl Verified ===
-
-impl Verified {
-    fn into_module(self, source: FetchSource) -> FetchedModule {
-        let ContentDigests { module, manifest, index } = self.digests;
-        FetchedModule {
-            bytes: self.bytes,
-            digest: module,
-            manifest_digest: manifest,
-            index_digest: index,
-            checksum: self.checksum,
-            signatures: self.signed.verified,
-            source,
-            lease: self.lease,
         }
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct OciFetcher<'a> {
     reference: ImageReference,
     url: String,
     limit: u64,
+    /// What was fetched on the way from the reference to the module.
+    parts: Vec<Bytes>,
 }
 
 // === impl OciFetcher ===
@@ -57,7 +59,19 @@ impl<'a> OciFetcher<'a> {
         let site = Site { transport, options, progress };
         let reference = options.located(reference);
         let session = Session::new(site, url.clone(), &reference, credentials)?;
-        Ok(Self { session, reference, url, limit: options.max_module_bytes })
+        Ok(Self { session, reference, url, limit: options.max_module_bytes, parts: Vec::new() })
+    }
+
+    /// A document on the way to the module.
+    async fn part(
+        &mut self,
+        name: &str,
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, Document), FetchError> {
+        let (digest, body) = manifest_bytes(&mut self.session, name, expected).await?;
+        let document = Document::parse(&body).map_err(|source| self.no_module(source))?;
+        self.parts.push(body);
+        Ok((digest, document))
     }
 
     async fn document(
@@ -99,13 +113,13 @@ impl Fetcher for OciFetcher<'_> {
     async fn locate(&mut self) -> Result<(Identity, ImageManifest), FetchError> {
         let reference = self.reference.clone();
         let name = reference.manifest_name();
-        let (digest, document) = self.document(&name, reference.digest.as_ref()).await?;
+        let (digest, document) = self.part(&name, reference.digest.as_ref()).await?;
         let (index, manifest, image) = match document {
             Document::Image(image) => (None, digest, image),
             Document::Index(entries) => {
                 let child =
                     IndexEntry::choose(&entries).map_err(|source| self.no_module(source))?;
-                match self.document(&child.to_string(), Some(&child)).await? {
+                match self.part(&child.to_string(), Some(&child)).await? {
                     (manifest, Document::Image(image)) => (Some(digest), manifest, image),
                     (_, Document::Index(_)) => {
                         return Err(self.no_module(ImageError::NestedIndex));
@@ -137,12 +151,17 @@ impl Fetcher for OciFetcher<'_> {
         match packing {
             Packing::Bare => Ok(layer),
             Packing::Tar(compression) => {
+                self.parts.push(layer.clone());
                 unpack(&self.url, move || {
                     module_in_tar(&inflate(&layer, compression, limit)?, limit)
                 })
                 .await
             }
         }
+    }
+
+    fn chain(&self) -> Vec<Bytes> {
+        self.parts.clone()
     }
 }
 

@@ -142,8 +142,52 @@ async fn an_image_that_is_not_signed_is_refused_before_it_is_downloaded() {
     refused(pull(&fixture, &url, &key.public).await);
     // Signed later, it is found to be so.
     registry.push(&tag(&digest), signatures(&[simple(&key, &digest)], None));
-    let module = pull(&fixture, &url, &key.public).await.unwrap();
-    assert_eq!((module.bytes.as_ref(), module.source), (MODULE, FetchSource::Cache));
+    // It is fetched anew, for what the cache has of it does not show that it is this image's.
+    for source in [FetchSource::Network, FetchSource::Cache] {
+        let module = pull(&fixture, &url, &key.public).await.unwrap();
+        assert_eq!((module.bytes.as_ref(), module.source), (MODULE, source));
+    }
+}
+
+#[tokio::test]
+async fn a_signed_image_is_not_known_by_what_somebody_wrote_into_the_index() {
+    let Some(key) = KeyPair::new(Kind::P256) else { return };
+    let [module, other] = [MODULE, SECOND].map(|it| Digest::sha256_of(it).to_string());
+    for image in [Image::compat(MODULE), Image::artifact(MODULE)] {
+        let digest = image.digest();
+        let registry = registry(image).await;
+        registry.push(&tag(&digest), signatures(&[simple(&key, &digest)], None));
+        registry.push("other:v1", Image::compat(SECOND));
+        let url = oci(&registry, "demo:v1");
+        let mut fixture = Fixture::new();
+        pull(&fixture, &url, &key.public).await.unwrap();
+        fixture.get(&oci(&registry, "other:v1")).await.unwrap();
+        let path = fixture.directory.path().join("modules/index.json");
+        let index = fs_err::read_to_string(&path).unwrap();
+        fs_err::write(&path, index.replace(&module, &other)).unwrap();
+        fixture.restart();
+        // Without a key the index is believed; with one it is not.
+        assert_eq!(fixture.get(&url).await.unwrap().bytes, SECOND);
+        let again = pull(&fixture, &url, &key.public).await.unwrap();
+        assert_eq!((again.bytes.as_ref(), again.source), (MODULE, FetchSource::Network));
+        // Nor is a part of the image that was altered.
+        let manifest = digest.trim_start_matches("sha256:");
+        let chain = fixture.directory.path().join("modules/chains").join(manifest);
+        for entry in fs_err::read_dir(chain).unwrap() {
+            assert_eq!(pull(&fixture, &url, &key.public).await.unwrap().source, FetchSource::Cache);
+            let path = entry.unwrap().path();
+            let mut part = fs_err::read(&path).unwrap();
+            part.push(b' ');
+            fs_err::write(&path, part).unwrap();
+            let again = pull(&fixture, &url, &key.public).await.unwrap();
+            assert_eq!(again.source, FetchSource::Network, "{}", path.display());
+        }
+        registry.stop();
+        fs_err::write(&path, fs_err::read_to_string(&path).unwrap().replace(&module, &other))
+            .unwrap();
+        let error = pull(&fixture, &url, &key.public).await.unwrap_err();
+        assert!(matches!(error, FetchError::Connect { .. }), "{error}");
+    }
 }
 
 #[tokio::test]
