@@ -3,6 +3,7 @@
 //! Each task is a plain function over other programs; each program is printed before it runs, so
 //! that a person can repeat it.
 
+#![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -47,6 +47,8 @@
 //! Environment values, pull secrets and the user info of URLs are in the types, because whoever
 //! runs a plugin needs them, but in no `Debug`, `Display` or `Serialize` output and in no message.
 
+#![forbid(unsafe_code)]
+
 pub mod authorization_policy;
 pub mod diagnostic;
 pub mod digest;

@@ -1,5 +1,7 @@
 //! The `wasmplug` binary: parses, runs, exits. Nothing else reads the environment or exits.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod diagnostics;

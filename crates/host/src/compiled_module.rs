@@ -38,8 +38,12 @@ impl CompiledModule {
     /// # Errors
     /// [`LoadError`], by the first rule that the module breaks; all unknown imports at once.
     pub fn compile(host: &Arc<Host>, bytes: &[u8]) -> Result<Self, LoadError> {
-        let module =
-            &Module::from_binary(&host.engine().inner, bytes).map_err(LoadError::Compile)?;
+        let module = Module::from_binary(&host.engine().inner, bytes);
+        Self::of(host, &module.map_err(LoadError::Compile)?)
+    }
+
+    /// Checks that this host can run compiled code.
+    pub(crate) fn of(host: &Arc<Host>, module: &Module) -> Result<Self, LoadError> {
         let abi_version = abi_version(module)?;
         check_signatures(module)?;
         check_allocator(module)?;

@@ -43,6 +43,7 @@
 //! **Invariant**: no bytes leave this crate that were not verified in this call or under their
 //! digest, and a failed fetch leaves the cache as it was.
 
+#![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
 mod address_guard;

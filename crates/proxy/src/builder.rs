@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use wasmplug_api::{Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedPlugin};
-use wasmplug_host::{CompiledModule, Host, Limits, LoadError, StartError, VmIdLease};
+use wasmplug_host::{
+    CompiledCache, CompiledModule, Host, Limits, LoadError, StartError, VmIdLease,
+};
 use wasmplug_module::{
     FetchError, FetchedModule, ModuleLease, ModuleRequest, ModuleStore, PullSecretError,
     PullSecrets,
@@ -33,6 +35,8 @@ pub struct SnapshotBuilder {
     version: u64,
     last_good: HashMap<NamespacedName, Arc<PluginSpec>>,
     compiled: HashMap<Digest, CompiledModule>,
+    /// Compiled code on disk, if it is kept.
+    compiled_cache: Option<Arc<CompiledCache>>,
     /// Keeps what is compiled in the cache on disk.
     leases: HashMap<Digest, ModuleLease>,
 }
@@ -121,8 +125,15 @@ impl SnapshotBuilder {
             version: 0,
             last_good: HashMap::new(),
             compiled: HashMap::new(),
+            compiled_cache: None,
             leases: HashMap::new(),
         }
+    }
+
+    /// Keeps compiled code there.
+    #[must_use]
+    pub fn with_compiled_cache(self, cache: CompiledCache) -> Self {
+        Self { compiled_cache: Some(Arc::new(cache)), ..self }
     }
 
     /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
@@ -199,7 +210,11 @@ impl SnapshotBuilder {
             Some(module) => module.clone(),
             None => {
                 let host = Arc::clone(&self.host);
-                let compile = move || CompiledModule::compile(&host, &bytes);
+                let cache = self.compiled_cache.clone();
+                let compile = move || match cache {
+                    Some(cache) => cache.compile(&host, &bytes),
+                    None => CompiledModule::compile(&host, &bytes),
+                };
                 let compiled = tokio::task::spawn_blocking(compile).await;
                 let compiled =
                     compiled.map_err(|_| BuildError::Aborted { resource: resource.clone() })?;

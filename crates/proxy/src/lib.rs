@@ -8,6 +8,7 @@
 //! How a request goes through: `connection` accepts it, `exchange` leads it, `stream` holds its
 //! state, `chain` walks the filters, `filters/wasm` calls the plugin.
 
+#![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
 mod admin;

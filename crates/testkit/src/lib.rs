@@ -14,6 +14,8 @@
 //! - [`registry`]: an OCI distribution registry with images built in memory or pushed to it.
 //! - [`envoy`]: starts the Envoy binary, when there is one, with a Wasm filter in its chain.
 
+#![forbid(unsafe_code)]
+
 mod http1;
 mod http2;
 mod message;
