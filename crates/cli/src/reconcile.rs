@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
-use wasmplug_api::{Plan, PlannedFilter, PluginPhase, Resource, Severity, plan};
-use wasmplug_host::{Host, Limits};
+use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, PluginPhase, Resource, Severity, plan};
+use wasmplug_host::{CompiledCache, Host, Limits};
 use wasmplug_module::ModuleStore;
 use wasmplug_proxy::{
     FilterSpec, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot, SnapshotBuilder,
@@ -54,11 +54,15 @@ impl Reconciler {
         arguments: WorkloadArguments,
         host: Arc<Host>,
         store: Arc<ModuleStore>,
+        compiled: Option<CompiledCache>,
         environment: &Environment,
         refresh_interval: Option<Duration>,
     ) -> Self {
         let variables = environment.variables.clone();
-        let builder = SnapshotBuilder::new(host, store, Limits::default(), variables);
+        let mut builder = SnapshotBuilder::new(host, store, Limits::default(), variables);
+        if let Some(compiled) = compiled {
+            builder = builder.with_compiled_cache(compiled);
+        }
         let (mounted, has_colours) = (MountedFiles::new(), environment.has_colours);
         Self { arguments, mounted, builder, has_colours, refresh_interval }
     }
@@ -118,7 +122,7 @@ impl Reconciler {
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
         // Fetching and compiling may take seconds, and nothing is served before.
-        announce(plan.plugins().count());
+        announce(plan.plugins().count().saturating_add(plan.network_plugins.len()));
         let mut applied = self.apply(&plan, &sources, proxy, false).await;
         applied.talk();
         let mut retry = FIRST_RETRY;
@@ -213,6 +217,7 @@ fn announce(plugins: usize) {
 /// What is in effect now, in words.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Applied {
+    network: Vec<String>,
     chain: Vec<String>,
     left_out: Vec<String>,
     rejected: Vec<String>,
@@ -225,20 +230,7 @@ pub(crate) struct Applied {
 impl Applied {
     fn new(plan: &Plan, snapshot: &Snapshot) -> Self {
         let chain = plan.filters.iter().filter_map(|filter| match filter {
-            PlannedFilter::Wasm(planned) => {
-                let priority = planned.priority.map_or_else(
-                    || "no priority".to_owned(),
-                    |number| format!("priority {number}"),
-                );
-                let built = snapshot.filters.iter().find(|f| f.resource() == &planned.resource);
-                let state = match built {
-                    Some(FilterSpec::Wasm(spec)) => spec.digest.to_string(),
-                    Some(FilterSpec::Refuse { .. }) => "refuses every request".to_owned(),
-                    None => "skipped".to_owned(),
-                };
-                let (resource, phase) = (&planned.resource, phase(planned.phase));
-                Some(format!("{resource}  {phase}  {priority}  {state}"))
-            }
+            PlannedFilter::Wasm(planned) => Some(plugin(planned, &snapshot.filters)),
             PlannedFilter::Router => Some("router".to_owned()),
             // What the data plane does not run is not told as if it did.
             PlannedFilter::ExtAuthz(_)
@@ -248,15 +240,12 @@ impl Applied {
             | PlannedFilter::Cors(_)
             | PlannedFilter::Stats(_) => None,
         });
-        let network = plan.network_plugins.iter().map(|plugin| {
-            format!("{}: type is `NETWORK`, which is in front of HTTP", plugin.resource)
-        });
-        let left_out = plan
-            .left_out
-            .iter()
-            .map(|left| format!("{}: {}", left.resource, left.reason))
-            .chain(network);
+        let network = plan.network_plugins.iter();
+        let network = network.map(|planned| plugin(planned, &snapshot.network_filters));
+        let left_out = plan.left_out.iter();
+        let left_out = left_out.map(|left| format!("{}: {}", left.resource, left.reason));
         Self {
+            network: network.collect(),
             chain: chain.collect(),
             left_out: left_out.collect(),
             rejected: snapshot.rejected.iter().map(rejected).collect(),
@@ -269,6 +258,12 @@ impl Applied {
         for rejected in &self.rejected {
             output::talk(rejected);
         }
+        if !self.network.is_empty() {
+            output::talk("connections pass first:");
+        }
+        for filter in &self.network {
+            output::talk(format!("  {filter}"));
+        }
         output::talk("chain, in request order:");
         for (index, filter) in self.chain.iter().enumerate() {
             output::talk(format!("  {}. {filter}", index.saturating_add(1)));
@@ -277,6 +272,19 @@ impl Applied {
             output::talk(format!("  not in the chain: {left}"));
         }
     }
+}
+
+/// One plugin and what became of it.
+fn plugin(planned: &PlannedPlugin, filters: &[FilterSpec]) -> String {
+    let priority = planned
+        .priority
+        .map_or_else(|| "no priority".to_owned(), |number| format!("priority {number}"));
+    let state = match filters.iter().find(|filter| filter.resource() == &planned.resource) {
+        Some(FilterSpec::Wasm(spec)) => spec.digest.to_string(),
+        Some(FilterSpec::Refuse { .. }) => "refuses every request".to_owned(),
+        None => "skipped".to_owned(),
+    };
+    format!("{}  {}  {priority}  {state}", planned.resource, phase(planned.phase))
 }
 
 /// The phase as the resource spells it.

@@ -1,5 +1,6 @@
 //! The module store as the command line asks for it.
 
+use wasmplug_host::{CompiledCache, MAX_COMPILED_BYTES};
 use wasmplug_module::{ModuleStore, PolicyError, SignaturePolicy, StoreOptions};
 
 use crate::args::StoreArguments;
@@ -15,6 +16,23 @@ pub(crate) fn open(
     environment: &Environment,
 ) -> anyhow::Result<ModuleStore> {
     Ok(ModuleStore::open(options(arguments, environment)?)?)
+}
+
+/// Opens the place of compiled code beside the store. Without one, modules are compiled at each
+/// start, which is told and no reason to stop.
+pub(crate) fn compiled(
+    arguments: &StoreArguments,
+    environment: &Environment,
+) -> Option<CompiledCache> {
+    let directory = arguments.cache_dir.clone().unwrap_or_else(|| environment.cache_directory());
+    match CompiledCache::open(directory.join("compiled"), MAX_COMPILED_BYTES) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "modules are compiled at each start");
+            None
+        }
+    }
 }
 
 /// What the flags say.

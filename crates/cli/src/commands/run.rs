@@ -31,7 +31,9 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let store = Arc::new(store::open(&arguments.store, environment)?);
     let workload = arguments.workload.clone();
     let refresh = arguments.refresh_interval;
-    let mut reconciler = Reconciler::new(workload, Arc::clone(&host), store, environment, refresh);
+    let compiled = store::compiled(&arguments.store, environment);
+    let mut reconciler =
+        Reconciler::new(workload, Arc::clone(&host), store, compiled, environment, refresh);
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.
@@ -40,6 +42,10 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let config = proxy_config(arguments, node(&target.workload), environment);
     let upstream = config.upstream.to_string();
     let workers = config.workers;
+    let scheme = match arguments.protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+    };
     let proxy = start_proxy(config, host)?;
     let (files, ignored) = sources.counts();
     output::talk(format!(
@@ -48,7 +54,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
         plural(ignored, "document")
     ));
     output::talk(format!(
-        "listening on http://{}, upstream http://{upstream}, {workers} {}",
+        "listening on {scheme}://{}, upstream {scheme}://{upstream}, {workers} {}",
         proxy.listen_address(),
         plural(workers, "worker")
     ));
