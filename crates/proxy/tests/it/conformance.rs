@@ -6,11 +6,15 @@ mod bodies;
 mod calls;
 mod chains;
 mod failures;
+mod grpc;
 mod lifecycle;
 mod properties;
 mod replies;
+mod routes;
+mod tcp;
 mod timers;
 mod updates;
+mod upgrades;
 
 use std::time::Instant;
 
@@ -58,6 +62,9 @@ const WORDS: &str = r#"
     (drop (call $clock (i32.const 1) (i64.const 1) (i32.const 0x110)))
     (i64.load (i32.const 0x110)))
 "#;
+
+/// Imports foreign functions, for plugins that call them.
+const FOREIGN: &str = r#"(import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))"#;
 
 /// A plugin that uses [`WORDS`].
 fn guest(text: &str) -> Plugin {

@@ -5,22 +5,28 @@
 //! assert_eq!(proxy.get("/").status, 200);
 //! ```
 
+mod grpc_server;
 mod guest;
+mod raw;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use wasmplug_api::{Plan, Workload, WorkloadRole, parse_file, plan};
-use wasmplug_host::{Host, Limits};
+use wasmplug_host::abi::LogLevel;
+use wasmplug_host::{Host, Limits, LogRecord, LogSink};
 use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, SnapshotBuilder};
 use wasmplug_testkit::upstream::UpstreamBuilder;
 use wasmplug_testkit::{RawClient, Response, Upstream, UpstreamThread};
+
+pub(crate) use self::grpc_server::GrpcServer;
+pub(crate) use self::raw::{RawUpstream, TcpClient, read_head};
 
 /// Names the folder of the example plugins. Default: `plugins/prebuilt` of the repository.
 const PREBUILT_VARIABLE: &str = "WASMPLUG_PREBUILT_DIR";
@@ -37,6 +43,7 @@ pub(crate) struct Plugin {
     configuration: String,
     environment: Option<(String, String)>,
     is_fail_open: bool,
+    is_network: bool,
 }
 
 /// What a test starts with.
@@ -54,7 +61,12 @@ pub(crate) struct Running {
     modules: Modules,
     builder: SnapshotBuilder,
     runtime: Runtime,
+    log: Log,
 }
+
+/// What plugins log at level info, without who they are.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
 
 /// Modules as files, and the plan of the resources that point at them.
 pub(crate) struct Modules {
@@ -87,6 +99,7 @@ impl Plugin {
             configuration: String::new(),
             environment: None,
             is_fail_open: false,
+            is_network: false,
         }
     }
 
@@ -109,6 +122,11 @@ impl Plugin {
     /// One variable in `vmConfig.env`.
     pub(crate) fn with_variable(self, name: &str, value: &str) -> Self {
         Self { environment: Some((name.to_owned(), value.to_owned())), ..self }
+    }
+
+    /// `type: NETWORK`.
+    pub(crate) fn network(self) -> Self {
+        Self { is_network: true, ..self }
     }
 
     /// `failStrategy: FAIL_OPEN`.
@@ -138,6 +156,9 @@ impl Modules {
                  metadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
                  spec:\n  url: {url}\n  priority: {priority}\n  failStrategy: {strategy}\n"
             );
+            if plugin.is_network {
+                manifest.push_str("  type: NETWORK\n");
+            }
             if !plugin.configuration.is_empty() {
                 let _ = writeln!(manifest, "  pluginConfig: {}", plugin.configuration);
             }
@@ -223,13 +244,14 @@ impl Setup {
         let mut config = ProxyConfig::new(upstream.addr().into());
         (self.tune)(&mut config);
         let modules = Modules::new();
-        let host = Arc::new(Host::new().unwrap());
+        let log = Log::default();
+        let host = Arc::new(Host::new().unwrap().with_log_sink(Arc::new(log.clone())));
         let store = StoreOptions::new(modules.directory.path().join("cache"));
         let store = Arc::new(ModuleStore::open(store).unwrap());
         let builder = SnapshotBuilder::new(Arc::clone(&host), store, self.limits, HashMap::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let proxy = Proxy::start(config, host).unwrap();
-        Running { proxy, upstream, modules, builder, runtime }
+        Running { proxy, upstream, modules, builder, runtime, log }
     }
 }
 
@@ -290,6 +312,27 @@ impl Running {
         eventually(|| self.admin("/stats/prometheus").text().lines().any(|found| found == line));
     }
 
+    /// Lines that plugins have logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    /// Waits until plugins have logged these lines and no other ones.
+    pub(crate) fn assert_log(&self, expected: &[&str]) {
+        let begin = Instant::now();
+        loop {
+            let log = self.log();
+            if log == expected {
+                return;
+            }
+            // What is logged may come late, what is wrong stays wrong.
+            let is_over = begin.elapsed() > wasmplug_testkit::patience();
+            let is_beginning = log.len() < expected.len() && log == expected[..log.len()];
+            assert!(is_beginning && !is_over, "{log:#?}\nexpected: {expected:#?}");
+            std::thread::yield_now();
+        }
+    }
+
     /// The plugins that run now, in order of the chain.
     pub(crate) fn specs(&self) -> Vec<Arc<PluginSpec>> {
         let current = self.proxy.current();
@@ -298,6 +341,18 @@ impl Running {
             FilterSpec::Refuse { .. } => None,
         });
         specs.collect()
+    }
+}
+
+impl LogSink for Log {
+    fn level(&self) -> LogLevel {
+        LogLevel::Info
+    }
+
+    fn log(&self, record: LogRecord<'_>) {
+        if record.level == LogLevel::Info {
+            self.0.lock().unwrap().push(record.message.to_owned());
+        }
     }
 }
 

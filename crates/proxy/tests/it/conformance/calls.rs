@@ -109,7 +109,7 @@ fn an_answer_that_breaks_off_is_a_failure() {
 
 // Checks: HC-02
 #[test]
-fn the_body_of_a_call_is_sent_and_its_trailers_are_not() {
+fn body_and_trailers_of_a_call_are_sent() {
     let cluster = UpstreamThread::start(Upstream::echo()).unwrap();
     let plugin = guest(
         "on configure:
@@ -123,7 +123,8 @@ fn the_body_of_a_call_is_sent_and_its_trailers_are_not() {
     proxy.wait_for_stat("answered 1");
     let received = &cluster.received()[0];
     assert_eq!((received.method.as_str(), received.path.as_str()), ("POST", "/ask"));
-    assert_eq!((&*received.body, received.trailers.len()), (b"question".as_slice(), 0));
+    assert_eq!(received.body, b"question");
+    assert_eq!(received.trailers, [("x-t".to_owned(), "t".to_owned())]);
 }
 
 // Checks: HC-12
