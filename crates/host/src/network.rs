@@ -44,6 +44,11 @@ impl NetworkStream {
         self.vm.failure()
     }
 
+    /// Whether the plugin looks at the client's bytes.
+    pub fn sees_downstream_data(&self) -> bool {
+        self.vm.callbacks().rare.on_downstream_data.is_some()
+    }
+
     /// A client has connected. A plugin that stops here keeps all bytes of the client waiting.
     ///
     /// # Errors

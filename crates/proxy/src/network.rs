@@ -43,6 +43,8 @@ struct NetworkFilter {
     factory: Rc<WasmFactory>,
     /// `None` if the connection goes on without it.
     stream: Option<NetworkStream>,
+    /// It stopped at the connection itself and has not let it go.
+    is_stopped: bool,
     /// What it held of both directions when it died, on its way on.
     given_back: Option<(BodyBuffer, BodyBuffer)>,
 }
@@ -69,7 +71,12 @@ impl NetworkChain {
             if stream.is_none() && !factory.fails_open() {
                 return Err(Closed);
             }
-            Ok(NetworkFilter { factory: Rc::clone(factory), stream, given_back: None })
+            Ok(NetworkFilter {
+                factory: Rc::clone(factory),
+                stream,
+                is_stopped: false,
+                given_back: None,
+            })
         });
         Ok(Self {
             filters: filters.collect::<Result<_, Closed>>()?,
@@ -200,6 +207,9 @@ impl NetworkChain {
             // It holds nothing.
             return Ok(());
         }
+        if let Some(filter) = self.filters.get_mut(at) {
+            filter.is_stopped = false;
+        }
         self.pass_on(next)
     }
 
@@ -225,8 +235,13 @@ impl NetworkChain {
                 if let Some(told) = told
                     && filter.outcome(told)? == NetworkAction::StopIteration
                 {
+                    filter.is_stopped = true;
                     return Ok(());
                 }
+            }
+            if filter.keeps_waiting() {
+                // What it has not seen it cannot have let go.
+                return Ok(());
             }
             if self.received.is_empty() && !self.has_received_end {
                 continue;
@@ -244,6 +259,7 @@ impl NetworkChain {
                 return Ok(());
             }
             self.received = stream.release_downstream_data();
+            filter.is_stopped = false;
         }
         self.is_through = true;
         self.outgoing.append(std::mem::take(&mut self.received));
@@ -255,6 +271,13 @@ impl NetworkChain {
 // === impl NetworkFilter ===
 
 impl NetworkFilter {
+    /// Whether it stopped at the connection and looks at no bytes, so that only a word of its own
+    /// lets them go.
+    fn keeps_waiting(&self) -> bool {
+        let sees_bytes = self.stream.as_ref().is_none_or(NetworkStream::sees_downstream_data);
+        self.is_stopped && !sees_bytes
+    }
+
     /// Sorts what a callback left behind. A plugin that died and may be skipped is skipped.
     fn outcome(&mut self, result: Result<NetworkAction, Failure>) -> Result<NetworkAction, Closed> {
         let Some(stream) = &mut self.stream else { return Ok(NetworkAction::Continue) };

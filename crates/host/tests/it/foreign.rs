@@ -19,6 +19,7 @@ fn an_unknown_function_is_not_found_and_touches_nothing() {
     );
 }
 
+// Checks: FF-09
 #[test]
 fn the_route_cache_is_cleared_for_a_stream_alone() {
     check(

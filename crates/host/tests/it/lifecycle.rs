@@ -468,6 +468,7 @@ fn streams_are_deleted_whatever_done_returns_and_ids_are_not_used_again() {
     );
 }
 
+// Checks: LC-22
 #[test]
 fn a_plugin_is_deleted_when_it_is_done() {
     check(
@@ -488,6 +489,7 @@ fn a_plugin_is_deleted_when_it_is_done() {
     );
 }
 
+// Checks: LC-23
 #[test]
 fn a_plugin_that_is_not_done_is_deleted_after_it_says_so() {
     check(
@@ -507,6 +509,7 @@ fn a_plugin_that_is_not_done_is_deleted_after_it_says_so() {
             > tick
             1: done -> OK
             1: delete
+            * p ended
             > is-gone
             = true
         "#]],
@@ -545,6 +548,35 @@ fn a_start_section_alone_prepares_the_module() {
         expect![[r#"
             > start
             1: prepared 7
+        "#]],
+    );
+}
+
+#[test]
+fn metadata_frames_are_told_with_the_number_of_their_entries() {
+    check(
+        "on request_metadata:
+           (call $number 'request_metadata' (local.get $count))
+           (return #3)
+         on response_metadata:
+           (call $number 'response_metadata' (local.get $count))
+         on request_body:
+           (call $say 'request_body')",
+        expect![[r#"
+            > request a=1
+            = Continue
+            = headers a=1
+            > request-metadata 3
+            2: request_metadata 3
+            > body x
+            2: request_body
+            = Continue
+            = body "x"
+            > response :status=200
+            = Continue
+            = headers :status=200
+            > response-metadata 1
+            2: response_metadata 1
         "#]],
     );
 }

@@ -189,3 +189,106 @@ fn contexts_are_limited_and_free_again_when_they_end() {
         "#]],
     );
 }
+
+#[test]
+fn lines_beyond_the_budget_are_dropped_and_counted() {
+    check_with(
+        Limits { log_lines_per_second: 3, ..patient() },
+        "on tick:
+           (is log #2 'one')
+           (is log #2 'two')
+           (is log #2 'three')",
+        expect![[r#"
+            > limits
+            > tick
+            1: one
+            1: log 2 one -> OK
+            1: two
+            > limits
+            = log_lines_per_second 3
+        "#]],
+    );
+    // What the sink does not want costs nothing.
+    check_with(
+        Limits { log_lines_per_second: 1, ..patient() },
+        "on tick:
+           (drop (call $proxy_log #0 'trace'))
+           (drop (call $proxy_log #0 'trace'))
+           (drop (call $proxy_log #2 'info'))",
+        expect![[r#"
+            > tick
+            1: info
+            > limits
+        "#]],
+    );
+}
+
+#[test]
+fn long_lines_are_cut_and_counted() {
+    check_with(
+        Limits { log_line_bytes: 5, ..patient() },
+        "on tick:
+           (drop (call $proxy_log #2 '12345'))
+           (drop (call $proxy_log #2 '1234567'))",
+        expect![[r#"
+            > tick
+            1: 12345
+            1: 12345… (2 more bytes)
+            > limits
+            = log_line_bytes 1
+        "#]],
+    );
+}
+
+#[test]
+fn limits_that_are_met_are_counted() {
+    let limits = Limits {
+        contexts: 2,
+        expressions: 1,
+        memory_bytes: 5 << 16,
+        metrics: 1,
+        queue_items: 1,
+        queues: 1,
+        shared_data_keys: 1,
+        table_elements: 1,
+        ..patient()
+    };
+    check_with(
+        limits,
+        "module:
+           (table $table 1 funcref)
+         on tick:
+           (drop (memory.grow #2))
+           (drop (table.grow $table (ref.null func) #1))
+           (drop (call $proxy_define_metric #counter 'a' @num))
+           (drop (call $proxy_define_metric #counter 'b' @num))
+           (drop (call $proxy_set_shared_data 'a' '1' #0))
+           (drop (call $proxy_set_shared_data 'b' '1' #0))
+           (drop (call $proxy_register_shared_queue 'a' @num))
+           (drop (call $proxy_enqueue_shared_queue (i32.load #0x108) '1'))
+           (drop (call $proxy_enqueue_shared_queue (i32.load #0x108) '2'))
+           (drop (call $proxy_register_shared_queue 'b' @num))
+           (drop (call $proxy_call_foreign_function 'expr_create' '1' @out))
+           (drop (call $proxy_call_foreign_function 'expr_create' '1' @out))",
+        expect![[r#"
+            > tick
+            * p item in queue 1
+            > stream one
+            > request a=1
+            = Continue
+            = headers a=1
+            > stream two
+            > request a=1
+            ! no stream
+            > limits
+            = contexts 1
+            = expressions 1
+            = memory_bytes 1
+            = metrics 1
+            = queue_items 1
+            = queues 1
+            = shared_data 1
+            = table_elements 1
+        "#]],
+    );
+}

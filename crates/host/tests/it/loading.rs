@@ -217,6 +217,26 @@ fn a_memory_is_required_and_may_be_imported() {
     assert_eq!(load(importing.as_bytes()), "loads as 0.2.1");
 }
 
+// Checks: LD-26
+#[test]
+fn an_imported_memory_has_the_limits_that_were_asked_for() {
+    check(
+        "imported memory
+         on tick:
+           (call $number 'pages' (memory.size))
+           (call $number 'grown from' (memory.grow #2))
+           (call $number 'refused' (i32.eq (memory.grow #1) #-1))
+           (got get_property 'plugin_name' @out)",
+        expect![[r#"
+            > tick
+            1: pages 4
+            1: grown from 4
+            1: refused 1
+            1: get_property plugin_name -> OK "p"
+        "#]],
+    );
+}
+
 // Checks: LD-13
 #[test]
 fn malloc_is_preferred() {

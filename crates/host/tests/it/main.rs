@@ -5,12 +5,18 @@
 #![expect(clippy::needless_pass_by_value, reason = "`expect![…]` is made where it is passed")]
 #![expect(clippy::needless_raw_string_hashes, reason = "so they are rewritten when asked")]
 
+mod access_logs;
 mod buffers;
 mod calls;
+mod capabilities;
+mod connections;
 mod embedding;
+mod expressions;
 mod failures;
+mod filter_state;
 mod flow;
 mod foreign;
+mod grpc;
 mod harness;
 mod header_phases;
 mod headers;
@@ -22,5 +28,6 @@ mod local_replies;
 mod metrics;
 mod properties;
 mod shared_data;
+mod signatures;
 mod vms;
 mod wasi;

@@ -6,11 +6,15 @@ mod bodies;
 mod calls;
 mod chains;
 mod failures;
+mod grpc;
 mod lifecycle;
 mod properties;
 mod replies;
+mod routes;
+mod tcp;
 mod timers;
 mod updates;
+mod upgrades;
 
 use std::time::Instant;
 
@@ -20,7 +24,7 @@ use crate::harness::{Plugin, Running};
 ///
 /// ```text
 /// $share KEY VALUE      stores shared data
-/// $shared KEY           is the value, or `-`
+/// $recall KEY           is the value, or `-`
 /// $tell TEXT            adds to the story, which plugins of all modules tell together
 /// $tell_number NUMBER   the same in decimal digits
 /// $ask CLUSTER HEADERS BODY TIMEOUT   makes an HTTP call; says its status, its token is at 0x10c
@@ -38,7 +42,7 @@ const WORDS: &str = r#"
 (func $share (param i32 i32 i32 i32)
     (drop (call $proxy_set_shared
         (local.get 0) (local.get 1) (local.get 2) (local.get 3) (i32.const 0))))
-(func $shared (param i32 i32) (result i32 i32)
+(func $recall (param i32 i32) (result i32 i32)
     (call $returned (call $proxy_get_shared (local.get 0) (local.get 1)
         (i32.const 0x100) (i32.const 0x104) (i32.const 0x108))))
 (func $tell (param $text i32) (param $len i32) (local $told i32)
@@ -59,6 +63,9 @@ const WORDS: &str = r#"
     (i64.load (i32.const 0x110)))
 "#;
 
+/// Imports foreign functions, for plugins that call them.
+const FOREIGN: &str = r#"(import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))"#;
+
 /// A plugin that uses [`WORDS`].
 fn guest(text: &str) -> Plugin {
     Plugin::guest(&format!("{WORDS}{text}"))
@@ -71,7 +78,7 @@ fn storyteller() -> Plugin {
     guest(
         "on request_headers:
             (if (call $is (call $get #request ':path') '/story') (then
-                (call $reply #200 (call $shared 'story') {x-story: yes})))",
+                (call $reply #200 (call $recall 'story') {x-story: yes})))",
     )
 }
 

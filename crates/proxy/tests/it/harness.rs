@@ -5,8 +5,10 @@
 //! assert_eq!(proxy.get("/").status, 200);
 //! ```
 
+mod grpc_server;
 mod guest;
 mod log_lines;
+mod raw;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -23,7 +25,9 @@ use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, PullOptions, Sn
 use wasmplug_testkit::upstream::UpstreamBuilder;
 use wasmplug_testkit::{RawClient, Response, Upstream, UpstreamThread};
 
+pub(crate) use self::grpc_server::GrpcServer;
 pub(crate) use self::log_lines::LogLines;
+pub(crate) use self::raw::{RawUpstream, TcpClient, read_head};
 
 /// Names the folder of the example plugins. Default: `plugins/prebuilt` of the repository.
 const PREBUILT_VARIABLE: &str = "WASMPLUG_PREBUILT_DIR";
@@ -40,6 +44,7 @@ pub(crate) struct Plugin {
     configuration: String,
     environment: Option<(String, String)>,
     is_fail_open: bool,
+    is_network: bool,
 }
 
 /// What a test starts with.
@@ -91,6 +96,7 @@ impl Plugin {
             configuration: String::new(),
             environment: None,
             is_fail_open: false,
+            is_network: false,
         }
     }
 
@@ -113,6 +119,11 @@ impl Plugin {
     /// One variable in `vmConfig.env`.
     pub(crate) fn with_variable(self, name: &str, value: &str) -> Self {
         Self { environment: Some((name.to_owned(), value.to_owned())), ..self }
+    }
+
+    /// `type: NETWORK`.
+    pub(crate) fn network(self) -> Self {
+        Self { is_network: true, ..self }
     }
 
     /// `failStrategy: FAIL_OPEN`.
@@ -142,6 +153,9 @@ impl Modules {
                  metadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
                  spec:\n  url: {url}\n  priority: {priority}\n  failStrategy: {strategy}\n"
             );
+            if plugin.is_network {
+                manifest.push_str("  type: NETWORK\n");
+            }
             if !plugin.configuration.is_empty() {
                 let _ = writeln!(manifest, "  pluginConfig: {}", plugin.configuration);
             }
@@ -304,6 +318,28 @@ impl Running {
     /// A text that is on the page of counters, sooner or later.
     pub(crate) fn wait_for_stat(&self, line: &str) {
         eventually(|| self.admin("/stats/prometheus").text().lines().any(|found| found == line));
+    }
+
+    /// Lines that plugins have logged so far.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let lines = self.log.all().into_iter();
+        lines.filter_map(|line| line.strip_prefix("info ").map(str::to_owned)).collect()
+    }
+
+    /// Waits until plugins have logged these lines and no other ones.
+    pub(crate) fn assert_log(&self, expected: &[&str]) {
+        let begin = Instant::now();
+        loop {
+            let log = self.told();
+            if log == expected {
+                return;
+            }
+            // What is logged may come late, what is wrong stays wrong.
+            let is_over = begin.elapsed() > wasmplug_testkit::patience();
+            let is_beginning = log.len() < expected.len() && log == expected[..log.len()];
+            assert!(is_beginning && !is_over, "{log:#?}\nexpected: {expected:#?}");
+            std::thread::yield_now();
+        }
     }
 
     /// The plugins that run now, in order of the chain.

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use wasmplug_host::abi::{LogLevel, Status};
 use wasmplug_host::{
-    Clock, Fields, HttpCall, LifeSpan, LogRecord, LogSink, PluginServices, PropertyValue,
-    QueueConsumer, StreamHost,
+    Clock, Fields, GrpcCall, GrpcTarget, HttpCall, LifeSpan, LogRecord, LogSink, PluginServices,
+    PropertyValue, QueueConsumer, StreamHost,
 };
 
 /// What happened, line by line.
@@ -117,18 +118,30 @@ impl StreamHost for RecordingStream {
             [b"xds", b"metadata"] => PropertyValue::Map(vec![]),
             [b"filter_state"] => PropertyValue::Namespace,
             [b"empty"] => PropertyValue::text(""),
+            [b"response", b"code"] => PropertyValue::Int(200),
+            [b"list"] => PropertyValue::List(vec![b"one".to_vec(), b"two".to_vec()]),
             _ => return None,
         })
     }
 
-    fn set_property(&self, name: &[u8], value: &[u8], _span: LifeSpan) -> Result<(), Status> {
+    fn set_property(&self, name: &[u8], value: &[u8], span: LifeSpan) -> Result<(), Status> {
         let (shown, text) = (name.escape_ascii(), value.escape_ascii());
-        self.transcript.add(format!("* {} set property {shown} = {text}", self.name));
+        let span = match span {
+            LifeSpan::FilterChain => String::new(),
+            span => format!(" for {span:?}"),
+        };
+        self.transcript.add(format!("* {} set property {shown} = {text}{span}", self.name));
         if name == b"read-only" {
             return Err(Status::BadArgument);
         }
         self.set.borrow_mut().insert(name.to_vec(), value.to_vec());
         Ok(())
+    }
+
+    fn set_filter_state(&self, key: &str, value: &[u8], span: LifeSpan) -> Result<(), Status> {
+        let value = value.escape_ascii();
+        self.transcript.add(format!("* {} filter state {key} = {value} for {span:?}", self.name));
+        if key == "unknown" { Err(Status::NotFound) } else { Ok(()) }
     }
 
     fn clear_route_cache(&self, _headers: Option<&Fields>) {
@@ -166,6 +179,40 @@ impl PluginServices for RecordingServices {
         Ok(())
     }
 
+    fn grpc_call(&self, call: GrpcCall) -> Result<(), Status> {
+        let GrpcCall { token, target, message, timeout } = call;
+        let message = String::from_utf8_lossy(&message);
+        self.grpc("call", token, &target, &format!(" {message:?} within {timeout:?}"))
+    }
+
+    fn grpc_stream(&self, token: u32, target: GrpcTarget) -> Result<(), Status> {
+        self.grpc("stream", token, &target, "")
+    }
+
+    fn grpc_send(&self, token: u32, message: Bytes, end_of_stream: bool) -> Result<(), Status> {
+        let (message, end) =
+            (message.escape_ascii(), if end_of_stream { ", the last one" } else { "" });
+        self.transcript.add(format!("* {} grpc send on {token}: {message}{end}", self.plugin));
+        Ok(())
+    }
+
+    fn grpc_close(&self, token: u32) {
+        self.transcript.add(format!("* {} grpc close {token}", self.plugin));
+    }
+
+    fn grpc_cancel(&self, token: u32) {
+        self.transcript.add(format!("* {} grpc cancel {token}", self.plugin));
+    }
+
+    fn resolve_dns(&self, token: u32, name: &str) -> Result<(), Status> {
+        self.transcript.add(format!("* {} resolve {token}: {name}", self.plugin));
+        if name.is_empty() { Err(Status::BadArgument) } else { Ok(()) }
+    }
+
+    fn ended(&self) {
+        self.transcript.add(format!("* {} ended", self.plugin));
+    }
+
     fn queue_consumer(&self) -> Option<Arc<dyn QueueConsumer>> {
         let (transcript, plugin) = (self.transcript.clone(), self.plugin.clone());
         Some(Arc::new(RecordingConsumer { transcript, plugin }))
@@ -173,6 +220,23 @@ impl PluginServices for RecordingServices {
 
     fn property(&self, path: &[&[u8]]) -> Option<PropertyValue> {
         (path == [b"xds".as_slice(), b"node", b"id"]).then(|| PropertyValue::text("node-1"))
+    }
+}
+
+impl RecordingServices {
+    /// Writes a call or a stream down; only two clusters exist.
+    fn grpc(&self, what: &str, token: u32, target: &GrpcTarget, more: &str) -> Result<(), Status> {
+        let cluster = target.cluster.escape_ascii().to_string();
+        if cluster != "grpc" && cluster != "empty" {
+            return Err(Status::ParseFailure);
+        }
+        let (service, method) = (&target.service, &target.method);
+        let metadata = fields_text(&target.metadata);
+        self.transcript.add(format!(
+            "* {} grpc {what} {token} to {cluster}: {service}/{method} [{metadata}]{more}",
+            self.plugin
+        ));
+        Ok(())
     }
 }
 

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! and in which `prelude.wat` defines how to log what happened. A first line `abi 0_1_0` declares
-//! another version than 0.2.1; `no allocator` and `no memory` leave these out.
+//! another version than 0.2.1; `no allocator` and `no memory` leave these out, and with
+//! `imported memory` the memory is the host's.
 
 use std::fmt::Write as _;
 
@@ -38,6 +39,20 @@ const CALLBACKS: &[(&str, &[&str], Option<u32>)] = &[
     ("delete", &[], None),
     ("http_call_response", &["token", "headers", "size", "trailers"], None),
     ("queue_ready", &["token"], None),
+    ("request_metadata", &["count"], Some(0)),
+    ("response_metadata", &["count"], Some(0)),
+    ("new_connection", &[], Some(0)),
+    ("downstream_data", &["size", "end"], Some(0)),
+    ("upstream_data", &["size", "end"], Some(0)),
+    ("downstream_connection_close", &["peer"], None),
+    ("upstream_connection_close", &["peer"], None),
+    ("grpc_receive_initial_metadata", &["token", "count"], None),
+    ("grpc_receive", &["token", "size"], None),
+    ("grpc_receive_trailing_metadata", &["token", "count"], None),
+    ("grpc_close", &["token", "status"], None),
+    ("foreign_function", &["function", "size"], None),
+    ("envoy_on_resolve_dns", &["token", "size"], None),
+    ("envoy_on_stats_update", &["size"], None),
 ];
 
 /// Hostcalls and how many `i32` they take.
@@ -135,6 +150,7 @@ const STATUSES: [&str; 13] = [
 /// Where `'text'` goes.
 const TEXT_AT: usize = 0x4000;
 const MEMORY: &str = r#"(memory (export "memory") 4)"#;
+const IMPORTED_MEMORY: &str = r#"(import "env" "memory" (memory 4 6))"#;
 const ALLOCATOR: &str = r#"(func (export "proxy_on_memory_allocate") (param i32) (result i32)
         (call $bump (local.get 0)))"#;
 
@@ -187,6 +203,8 @@ fn module_text(guest: &str) -> String {
             allocator = "";
         } else if trimmed == "no memory" {
             memory = "(memory 4)";
+        } else if trimmed == "imported memory" {
+            memory = IMPORTED_MEMORY;
         } else if is_module && trimmed.starts_with("(import") {
             imports.push_str(trimmed);
             imports.push('\n');
@@ -231,7 +249,7 @@ fn open(fields: &mut String, name: &str, abi: &str) -> String {
         .find(|(known, ..)| *known == name)
         .unwrap_or_else(|| panic!("no callback `{name}`"));
     let is_start = name.starts_with('_');
-    let prefix = if is_start { "" } else { "proxy_on_" };
+    let prefix = if is_start || name.starts_with("envoy_") { "" } else { "proxy_on_" };
     let _ = write!(fields, "(func (export \"{prefix}{name}\")");
     if !is_start {
         fields.push_str(" (param $context i32)");

@@ -1,7 +1,8 @@
 //! The commands of a session.
 //!
 //! ```text
-//! start [plugin=p vm=p vm_id= vm_config= config= root_id= env=NAME:VALUE]   done first if left out
+//! start [plugin=p vm=p vm_id= vm_config= config= root_id= env=NAME:VALUE allow=NAME,NAME]
+//!                                         done first if left out
 //! plugin NAME | stream NAME               choose what the next commands are about
 //! request[!] HEADERS                      request headers; `!` ends the message
 //! body[!] TEXT | trailers TRAILERS
@@ -11,10 +12,15 @@
 //! log [HEADERS | HEADERS | TRAILERS] | finish | drop
 //! tick | queue-ready TOKEN | answer TOKEN HEADERS | BODY | TRAILERS | answer TOKEN failure
 //! shut-down | is-gone | end-vm VM
-//! stop-iteration | metrics | contexts
+//! stop-iteration | metrics | contexts | limits
 //! ```
 //!
+//! and those in [`connections`] and [`events`].
+//!
 //! Like a proxy, a session takes maps and bodies out as soon as the plugin continues.
+
+mod connections;
+mod events;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -26,7 +32,8 @@ use bytes::Bytes;
 use wasmplug_host::abi::{DataAction, HeadersAction, TrailersAction};
 use wasmplug_host::{
     BodyBuffer, CompiledModule, Failure, Fields, FieldsKind, Host, HttpCallResponse, HttpStream,
-    Limits, LogFields, Plugin, PluginConfig, VmConfig, VmHandle,
+    LimitKind, Limits, LogFields, NetworkStream, Plugin, PluginConfig, StreamActions, VmConfig,
+    VmHandle,
 };
 
 use super::chain;
@@ -41,6 +48,7 @@ pub(crate) struct Session {
     vms: BTreeMap<String, VmHandle>,
     plugins: BTreeMap<String, (Plugin, String)>,
     streams: BTreeMap<String, HttpStream>,
+    connections: BTreeMap<String, NetworkStream>,
     properties: Rc<RefCell<BTreeMap<Vec<u8>, Vec<u8>>>>,
     plugin: String,
     stream: String,
@@ -66,6 +74,7 @@ impl Session {
             vms: BTreeMap::new(),
             plugins: BTreeMap::new(),
             streams: BTreeMap::new(),
+            connections: BTreeMap::new(),
             properties: Rc::default(),
             plugin: "p".into(),
             stream: "s".into(),
@@ -111,7 +120,16 @@ impl Session {
                     self.add(format!("= {name} {value:?}"));
                 }
             }
+            "limits" => {
+                for limit in LimitKind::ALL {
+                    let count = self.host.limit_counters().get(limit);
+                    if count > 0 {
+                        self.add(format!("= {} {count}", limit.as_str()));
+                    }
+                }
+            }
             "contexts" => self.add(format!("= {}", self.current_plugin().vm().contexts())),
+            _ if self.event(name, rest) || self.connection_command(name, end, rest) => {}
             _ => self.stream_command(name, end, rest),
         }
     }
@@ -151,7 +169,7 @@ impl Session {
             "actions" => {}
             other => panic!("no command `{other}`"),
         }
-        self.actions(&mut stream);
+        self.actions(stream.take_actions());
         self.streams.insert(self.stream.clone(), stream);
     }
 
@@ -171,7 +189,10 @@ impl Session {
                     .into_iter()
                     .collect(),
                 limits: self.limits.clone(),
-                allowed_capabilities: None,
+                allowed_capabilities: settings.get("allow").map(|names| {
+                    let names = names.split(',').filter(|name| !name.is_empty());
+                    names.map(str::to_owned).collect()
+                }),
             };
             match VmHandle::start(&self.host, &self.module, config) {
                 Ok(vm) => drop(self.vms.insert(vm_name.to_owned(), vm)),
@@ -197,6 +218,7 @@ impl Session {
     /// Drops a VM with all that lives in it.
     fn end_vm(&mut self, name: &str) {
         self.streams.clear();
+        self.connections.clear();
         self.plugins.retain(|_, (_, vm)| vm != name);
         self.vms.remove(name);
     }
@@ -257,14 +279,10 @@ impl Session {
     }
 
     fn log(&self, stream: &mut HttpStream, maps: &str) {
-        let mut maps = maps.split(" | ").map(str::trim);
-        let mut next = |kind| maps.next().filter(|map| !map.is_empty()).map(|map| parse(kind, map));
-        let lent = LogFields {
-            request_headers: next(FieldsKind::Request),
-            response_headers: next(FieldsKind::Response),
-            response_trailers: next(FieldsKind::Trailers),
-        };
-        let back = stream.on_log(lent);
+        self.lent(stream.on_log(log_fields(maps)));
+    }
+
+    fn lent(&self, back: LogFields) {
         self.fields("request", back.request_headers);
         self.fields("response", back.response_headers);
         self.fields("trailers", back.response_trailers);
@@ -284,8 +302,7 @@ impl Session {
         self.failed(plugin.on_http_call_response(token.parse().unwrap(), response).err());
     }
 
-    fn actions(&self, stream: &mut HttpStream) {
-        let actions = stream.take_actions();
+    fn actions(&self, actions: StreamActions) {
         if actions.continue_request {
             self.add("+ continue request");
         }
@@ -354,6 +371,17 @@ impl Session {
 
     fn add(&self, line: impl Into<String>) {
         self.transcript.add(line);
+    }
+}
+
+/// Reads the maps of a finished stream, with ` | ` between them.
+fn log_fields(maps: &str) -> LogFields {
+    let mut maps = maps.split(" | ").map(str::trim);
+    let mut next = |kind| maps.next().filter(|map| !map.is_empty()).map(|map| parse(kind, map));
+    LogFields {
+        request_headers: next(FieldsKind::Request),
+        response_headers: next(FieldsKind::Response),
+        response_trailers: next(FieldsKind::Trailers),
     }
 }
 

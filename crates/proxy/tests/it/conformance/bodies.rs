@@ -1,6 +1,7 @@
 //! Bodies and flow control, between a client and an upstream.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -358,4 +359,28 @@ fn pipelined_requests_that_are_held_are_answered_in_order() {
     for path in ["/1", "/2", "/3"] {
         assert_eq!(client.read_response().unwrap().json().unwrap()["path"], path);
     }
+}
+
+// Checks: BD-48
+#[test]
+fn a_message_that_is_held_for_ever_is_ended() {
+    let plugin = guest(
+        "on request_headers:
+            (if (call $is (call $get #request ':path') '/held') (then (return #pause)))
+        on log:
+            (call $log 'log')
+        on done:
+            (call $log 'done')
+        on delete:
+            (call $log 'delete')",
+    );
+    let setup =
+        || Setup::new().tune(|config| config.limits.stream_idle_timeout = Duration::from_secs(1));
+    let proxy = setup().plugin(plugin.clone()).start();
+    assert_eq!(proxy.get("/other").status, 200);
+    // The request is complete, and then it is not.
+    assert_eq!(proxy.get("/held").status, 504);
+    let half = "POST /held HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf";
+    assert_eq!(proxy.exchange(half).status, 408);
+    proxy.assert_log(&["log", "done", "delete"].repeat(3));
 }

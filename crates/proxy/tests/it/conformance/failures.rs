@@ -15,9 +15,9 @@ fn mortal() -> Plugin {
             (call $tick #1)
             (return (i32.eqz (call $proxy_register 'q' (i32.const 0x120))))
         on tick:
-            (if (call $is (call $shared 'died') 'yes') (then (call $bump 'ticked')))
+            (if (call $is (call $recall 'died') 'yes') (then (call $bump 'ticked')))
         on queue_ready:
-            (if (call $is (call $shared 'died') 'yes') (then (call $bump 'ready')))
+            (if (call $is (call $recall 'died') 'yes') (then (call $bump 'ready')))
         on request_headers:
             (if (call $is (call $get #request ':path') '/die') (then
                 (call $share 'died' 'yes')
@@ -25,7 +25,7 @@ fn mortal() -> Plugin {
             (drop (call $proxy_enqueue (i32.load (i32.const 0x120)) 'item'))
         on response_headers:
             (call $add #response 'x-context' (call $decimal (local.get $context)))
-            (call $add #response 'x-died' (call $shared 'died'))
+            (call $add #response 'x-died' (call $recall 'died'))
             (call $add #response 'x-n' (call $decimal (call $count)))",
     )
 }
@@ -79,8 +79,8 @@ fn a_fresh_start_that_is_refused_is_counted() {
     // The trial, the worker, and no more.
     let plugin = guest(
         "on configure:
-            (if (call $is (call $shared 'worker') 'yes') (then (return (i32.const 0))))
-            (if (call $is (call $shared 'trial') 'yes') (then (call $share 'worker' 'yes')))
+            (if (call $is (call $recall 'worker') 'yes') (then (return (i32.const 0))))
+            (if (call $is (call $recall 'trial') 'yes') (then (call $share 'worker' 'yes')))
             (call $share 'trial' 'yes')
         on request_headers:
             (unreachable)",

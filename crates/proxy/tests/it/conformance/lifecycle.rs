@@ -30,7 +30,7 @@ fn plugins_of_one_module_with_other_variables_do_not_share_a_vm() {
 fn what_the_trial_stored_is_found_by_workers() {
     let plugin = guest(
         "on configure:
-            (if (call $is (call $shared 'k') '-')
+            (if (call $is (call $recall 'k') '-')
                 (then (call $bump 'missing'))
                 (else (call $bump 'found')))
             (call $share 'k' 'v')",
@@ -139,7 +139,7 @@ fn each_stream_is_logged_once() {
 fn once() -> Plugin {
     guest(
         "on configure:
-            (if (call $is (call $shared 'tried') '-') (then
+            (if (call $is (call $recall 'tried') '-') (then
                 (call $share 'tried' 'yes')
                 (return (i32.const 1))))
             (return (i32.const 0))",
@@ -180,4 +180,34 @@ fn interim_responses_are_not_shown_to_plugins() {
     assert_eq!(proxy.get("/").text(), "x");
     proxy.wait_for_stat("deleted 1");
     assert_eq!(stat(&proxy, "response"), 1);
+}
+
+// Checks: LC-22, LC-23
+#[test]
+fn a_plugin_that_asks_for_time_is_deleted_after_it_says_that_it_is_done() {
+    let plugin = |done: u32| {
+        guest(&format!(
+            "(import \"env\" \"proxy_done\" (func $proxy_done (result i32)))
+            (global $is_ending (mut i32) (i32.const 0))
+            on configure:
+                (call $tick #1)
+            on tick:
+                (if (global.get $is_ending) (then
+                    (global.set $is_ending (i32.const 0))
+                    (if (i32.eqz (call $proxy_done)) (then (call $bump 'said_so')))))
+            on done:
+                (if (i32.eq (local.get $context) (i32.const 1)) (then
+                    (call $bump 'done')
+                    (global.set $is_ending (i32.const 1))
+                    (return (i32.const {done}))))
+            on delete:
+                (if (i32.eq (local.get $context) (i32.const 1)) (then (call $bump 'deleted')))"
+        ))
+    };
+    for (done, said_so) in [(0, 1), (1, 0)] {
+        let mut proxy = Setup::new().plugin(plugin(done)).admin().start();
+        assert!(proxy.load(&[]).is_empty());
+        proxy.wait_for_stat("deleted 1");
+        assert_eq!((stat(&proxy, "done"), stat(&proxy, "said_so")), (1, said_so));
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{guest, stat};
+use serde_json::json;
+use wasmplug_testkit::{Reply, Upstream};
+
+use super::{FOREIGN, assert_story, guest, stat, storyteller};
 use crate::harness::{Plugin, Setup};
 
 /// A plugin that puts properties into headers, texts as they are and numbers in decimal digits,
@@ -123,13 +126,18 @@ fn without_tls_there_is_no_version_and_no_certificate() {
 
 // Checks: PR-28
 #[test]
-fn names_that_envoy_has_removed_are_unknown() {
-    let names = ["node", "cluster_name", "route_name", "listener_direction"];
-    let proxy = Setup::new().plugin(asking("response", &names, &[])).start();
+fn names_that_envoy_has_removed_are_still_answered() {
+    let tune = |config: &mut wasmplug_proxy::ProxyConfig| {
+        config.node.id = "node-1".to_owned();
+        config.node.listener_direction = 1;
+    };
+    let plugin =
+        asking("response", &["cluster_name", "route_name", "node.id"], &["listener_direction"]);
+    let proxy = Setup::new().tune(tune).plugin(plugin).start();
     let response = proxy.get("/");
-    for name in names {
-        assert_eq!(response.header(&format!("x-got-{name}")), Some("-"), "{name}");
-    }
+    let header = |name: &str| response.header(&format!("x-got-{name}")).unwrap();
+    assert_eq!((header("cluster_name"), header("route_name")), ("upstream", "default"));
+    assert_eq!((header("node-id"), header("listener_direction")), ("node-1", "1"));
 }
 
 // Checks: PR-13, PR-14
@@ -150,4 +158,122 @@ fn addresses_are_those_of_the_sockets() {
     );
     assert_eq!(header("x-got-upstream-address"), upstream.to_string());
     assert_eq!(proxy.upstream().received()[0].header("x-got-upstream-address"), Some("-"));
+}
+
+// Checks: PR-16, PR-29
+#[test]
+fn the_node_is_what_is_configured() {
+    let paths =
+        ["xds.node.id", "xds.node.cluster", "xds.node.metadata.LABELS.app", "xds.node.metadata.NO"];
+    // A plugin without a stream knows it as well, but no request.
+    let plugin = guest(
+        "on configure:
+            (call $share 'id' (call $property 'xds\\00node\\00id'))
+            (call $share 'path' (call $property 'request\\00path'))
+        on request_headers:
+            (call $add #request 'x-id' (call $recall 'id'))
+            (call $add #request 'x-path' (call $recall 'path'))",
+    );
+    let tune = |config: &mut wasmplug_proxy::ProxyConfig| {
+        config.node.id = "sidecar~1".to_owned();
+        config.node.cluster = "web.default".to_owned();
+        config.node.metadata = json!({"LABELS": {"app": "web"}});
+    };
+    let proxy =
+        Setup::new().tune(tune).plugin(asking("request", &paths, &[])).plugin(plugin).start();
+    proxy.get("/");
+    let received = &proxy.upstream().received()[0];
+    for (name, value) in [
+        ("x-got-xds-node-id", "sidecar~1"),
+        ("x-got-xds-node-cluster", "web.default"),
+        ("x-got-xds-node-metadata-LABELS-app", "web"),
+        ("x-got-xds-node-metadata-NO", "-"),
+        ("x-id", "sidecar~1"),
+        ("x-path", "-"),
+    ] {
+        assert_eq!(received.header(name), Some(value), "{name}");
+    }
+}
+
+/// A plugin that tells at the end of each response how it came about.
+fn telling() -> Plugin {
+    let tell = |name: &str, call: &str| {
+        format!(
+            "(call $tell '{name} ')\n(call $tell (call ${call} 'response\\00{name}'))\n(call $tell ', ')\n"
+        )
+    };
+    let all = [
+        ("code", "number_property"),
+        ("code_details", "property"),
+        ("flags", "number_property"),
+        ("grpc_status", "number_property"),
+    ];
+    let tell: String = all.into_iter().map(|(name, call)| tell(name, call)).collect();
+    guest(&format!(
+        "on log:
+            (if (call $is (call $get #request ':path') '/') (then
+                {tell}))"
+    ))
+}
+
+// Checks: PR-08
+#[test]
+fn the_log_tells_how_a_response_came_about() {
+    let setup = || Setup::new().plugin(storyteller()).plugin(telling());
+    let not_found = Upstream::scripted(|_| Reply::new(404).into());
+    let proxy = setup().upstream(not_found).start();
+    proxy.get("/");
+    assert_story(&proxy, "code 404, code_details via_upstream, flags 0, grpc_status 12, ");
+    let grpc = Upstream::scripted(|_| {
+        let reply = Reply::new(200).header("content-type", "application/grpc");
+        reply.chunked(["x"]).trailer("grpc-status", "5").into()
+    });
+    let proxy = setup().upstream(grpc).start();
+    proxy.get("/");
+    assert_story(&proxy, "code 200, code_details via_upstream, flags 0, grpc_status 5, ");
+    // Nobody listens there.
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let proxy = setup().tune(move |config| config.upstream = nobody.into()).start();
+    assert_eq!(proxy.get("/").status, 503);
+    let story = "code 503, code_details upstream_reset_before_response_started\
+        {remote_connection_failure|delayed_connect_error:_Connection_refused}, flags 32, \
+        grpc_status 14, ";
+    assert_story(&proxy, story);
+}
+
+#[test]
+fn streams_of_one_connection_have_its_id() {
+    let proxy = Setup::new().plugin(asking("response", &[], &["connection.id"])).start();
+    let id = |client: &mut wasmplug_testkit::RawClient| {
+        client.get("/").unwrap().header("x-got-connection-id").unwrap().to_owned()
+    };
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    let (one, two) = (id(&mut first), id(&mut second));
+    assert_eq!(id(&mut first), one);
+    assert_ne!(one, two);
+}
+
+#[test]
+fn a_property_lives_as_long_as_it_was_declared_to() {
+    // Field 1 is the name, field 5 the life span: 2 is that of the connection.
+    let plugin = guest(&format!(
+        "{FOREIGN}
+        on configure:
+            (return (i32.eqz (call $foreign 'declare_property' '\\0a\\04long\\28\\02'
+                (i32.const 0) (i32.const 0))))
+        on request_headers:
+            (call $add #request 'x-long' (call $property 'long'))
+            (call $add #request 'x-short' (call $property 'short'))
+            (call $set_property 'long' 'kept')
+            (call $set_property 'short' 'kept')"
+    ));
+    let proxy = Setup::new().plugin(plugin).start();
+    let mut client = proxy.client();
+    client.get("/").unwrap();
+    client.get("/").unwrap();
+    proxy.get("/");
+    let received = proxy.upstream().received();
+    let seen: Vec<_> = received.iter().map(|r| (r.header("x-long"), r.header("x-short"))).collect();
+    let (absent, kept) = (Some("-"), Some("kept"));
+    assert_eq!(seen, [(absent, absent), (kept, absent), (absent, absent)]);
 }

@@ -24,7 +24,7 @@ fn telling(text: &str) -> Plugin {
             (call $add #response 'x-context' (call $decimal (local.get $context)))
             (call $add #response 'x-configured' (call $decimal (global.get $configured)))
             (call $add #response 'x-config' (i32.const 0x3e0000) (global.get $config_len))
-            (call $add #response 'x-shared' (call $shared 'k'))
+            (call $add #response 'x-shared' (call $recall 'k'))
             (call $add #response 'x-n' (call $decimal (call $count)))
         on done:
             (call $bump 'ended')

@@ -34,6 +34,15 @@ const CALLBACKS: &[(&str, &[&str], Option<u32>)] = &[
     ("delete", &[], None),
     ("http_call_response", &["token", "headers", "size", "trailers"], None),
     ("queue_ready", &["token"], None),
+    ("new_connection", &[], Some(0)),
+    ("downstream_data", &["size", "end"], Some(0)),
+    ("upstream_data", &["size", "end"], Some(0)),
+    ("downstream_connection_close", &["peer"], None),
+    ("upstream_connection_close", &["peer"], None),
+    ("grpc_receive_initial_metadata", &["token", "count"], None),
+    ("grpc_receive", &["token", "size"], None),
+    ("grpc_receive_trailing_metadata", &["token", "count"], None),
+    ("grpc_close", &["token", "status"], None),
 ];
 
 /// Numbers of the ABI by name. Source: Proxy-Wasm 0.2.1, enumerations.
@@ -47,6 +56,8 @@ const NUMBERS: &[(&str, &str)] = &[
     ("counter", "0"),
     ("gauge", "1"),
     ("histogram", "2"),
+    ("downstream", "2"),
+    ("upstream", "3"),
     ("pause", "1"),
     ("buffer", "1"),
     ("all_and_buffer", "3"),

@@ -1,0 +1,149 @@
+//! Connections that stop speaking HTTP.
+
+use std::io::{Read, Write};
+
+use super::guest;
+use crate::harness::{Plugin, RawUpstream, Running, Setup, TcpClient, read_head};
+
+const ASK: &str = "GET /chat HTTP/1.1\r\nhost: a.test\r\nconnection: Upgrade\r\n\
+    upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: abc\r\n\r\n";
+
+/// Agrees to what it is asked, and sends back what follows, until it is told to end.
+fn agreeing() -> RawUpstream {
+    RawUpstream::start(|mut stream| {
+        let head = read_head(&mut stream).to_ascii_lowercase();
+        let answer = if head.contains("\r\nupgrade: websocket\r\n") {
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-accept: def\r\n\r\n"
+        } else {
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain"
+        };
+        stream.write_all(answer.as_bytes()).unwrap();
+        let mut bytes = [0; 1024];
+        while let Ok(len @ 1..) = stream.read(&mut bytes) {
+            stream.write_all(&bytes[..len]).unwrap();
+            if bytes[..len].ends_with(b"close") {
+                return;
+            }
+        }
+    })
+}
+
+fn start(upstream: &RawUpstream, plugins: impl IntoIterator<Item = Plugin>) -> Running {
+    let address = upstream.address().into();
+    let setup = Setup::new().tune(move |config| config.upstream = address);
+    plugins.into_iter().fold(setup, Setup::plugin).start()
+}
+
+/// Tells of everything that it sees.
+const STORY: &str = "
+(func $note (param $text i32) (param $len i32) (param $size i32) (param $end i32)
+    (call $log (local.get $text) (local.get $len))
+    (call $log (call $decimal (local.get $size)))
+    (if (local.get $end) (then (call $log 'end'))))
+on request_headers:
+    (call $note 'request headers' (i32.const 0) (local.get $end))
+on request_body:
+    (call $note 'request body' (local.get $size) (local.get $end))
+on response_headers:
+    (call $log (call $get #response ':status'))
+    (call $note 'response headers' (i32.const 0) (local.get $end))
+on response_body:
+    (call $note 'response body' (local.get $size) (local.get $end))
+on log:
+    (call $log 'log')
+on delete:
+    (call $log 'delete')";
+
+#[test]
+fn without_plugins_a_websocket_passes() {
+    let upstream = agreeing();
+    let proxy = start(&upstream, []);
+    let mut client = TcpClient::connect(&proxy);
+    client.send(ASK);
+    let head = client.read_head().to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    assert!(head.contains("\r\nupgrade: websocket\r\n"), "{head}");
+    assert!(head.contains("\r\nsec-websocket-accept: def\r\n"), "{head}");
+    client.send("frame");
+    assert_eq!(client.read(5), "frame");
+    client.send("close");
+    assert_eq!(client.read_to_end(), "close");
+}
+
+// Checks: BD-53
+#[test]
+fn frames_of_a_websocket_are_body_bytes() {
+    let upstream = agreeing();
+    let proxy = start(&upstream, [guest(STORY)]);
+    let mut client = TcpClient::connect(&proxy);
+    client.send(ASK);
+    assert!(client.read_head().starts_with("HTTP/1.1 101 "));
+    client.send("frame");
+    assert_eq!(client.read(5), "frame");
+    client.send("close");
+    assert_eq!(client.read_to_end(), "close");
+    proxy.assert_log(&[
+        "request headers",
+        "0",
+        "101",
+        "response headers",
+        "0",
+        "request body",
+        "0",
+        "response body",
+        "0",
+        "request body",
+        "5",
+        "response body",
+        "5",
+        "request body",
+        "5",
+        "response body",
+        "5",
+        "log",
+        "delete",
+    ]);
+}
+
+// Checks: BD-53
+#[test]
+fn frames_of_a_websocket_are_edited() {
+    let upstream = agreeing();
+    let plugin = guest(
+        "on request_body:
+            (if (call $is (call $body (i32.const 0)) 'ask') (then
+                (call $set_body (i32.const 0) (i32.const 0) #all 'question')))
+        on response_body:
+            (if (call $is (call $body (i32.const 1)) 'question') (then
+                (call $set_body (i32.const 1) (i32.const 0) #all 'answer')))",
+    );
+    let proxy = start(&upstream, [plugin]);
+    let mut client = TcpClient::connect(&proxy);
+    client.send(ASK);
+    client.read_head();
+    client.send("ask");
+    assert_eq!(client.read(6), "answer");
+    client.send("other");
+    assert_eq!(client.read(5), "other");
+}
+
+#[test]
+fn a_plugin_may_refuse_an_upgrade() {
+    let upstream = agreeing();
+    let plugin = guest("on request_headers:\n(call $reply #403 'no' {x-a: 1})");
+    let proxy = start(&upstream, [plugin]);
+    assert_eq!(proxy.exchange(ASK).status, 403);
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn other_protocols_are_not_spoken() {
+    let upstream = agreeing();
+    for plugins in [vec![], vec![guest("on request_headers:\n(call $remove #request 'x-a')")]] {
+        let proxy = start(&upstream, plugins);
+        // The upstream never learns that it was asked, and answers in HTTP.
+        let response = proxy.exchange(ASK.replace("websocket\r\n", "h2c\r\n"));
+        assert_eq!((response.status, response.text().as_str()), (200, "plain"));
+    }
+}
