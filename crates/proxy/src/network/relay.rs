@@ -69,29 +69,32 @@ pub(crate) async fn relay<T: AsyncRead + AsyncWrite + Unpin>(
             return Poll::Ready(PeerType::Local);
         }
         loop {
-            if is_connecting
-                && relay.chain.is_through()
-                && let Poll::Ready(connected) = connect.as_mut().poll(cx)
-            {
-                is_connecting = false;
-                match connected {
-                    Ok(behind) => relay.behind = Some(behind),
-                    Err(error) => {
-                        tracing::warn!(error = %error, "cannot connect to the upstream");
-                        return Poll::Ready(PeerType::Local);
-                    }
-                }
-            }
             match relay.step(cx) {
-                Ok(Progress::Some) => reset(idle.as_mut(), idle_timeout),
+                Ok(Progress::Some) => {
+                    reset(idle.as_mut(), idle_timeout);
+                    continue;
+                }
                 Ok(Progress::Over(peer)) => return Poll::Ready(peer),
-                Ok(Progress::None) => break,
+                Ok(Progress::None) => {}
                 Err(Closed) => {
                     // What has passed the filters already is the client's.
                     let _ = relay.to_client.poll_write(&mut relay.client, cx);
                     return Poll::Ready(PeerType::Local);
                 }
             }
+            // A step may have let the connection through without moving a byte.
+            if !is_connecting || !relay.chain.is_through() {
+                break;
+            }
+            match connect.as_mut().poll(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(behind)) => relay.behind = Some(behind),
+                Poll::Ready(Err(error)) => {
+                    tracing::warn!(error = %error, "cannot connect to the upstream");
+                    return Poll::Ready(PeerType::Local);
+                }
+            }
+            is_connecting = false;
         }
         relay.chain.shared().register(cx);
         idle.as_mut().poll(cx).map(|()| PeerType::Local)

@@ -85,7 +85,7 @@ fn an_answer_over_the_limit_is_a_failure() {
         (
             10_000,
             format!(
-                "context 1, its token, headers 2, trailers 0, 10000 bytes: 200 - {}",
+                "context 1, its token, headers 3, trailers 0, 10000 bytes: 200 - {}",
                 "b".repeat(10_000)
             ),
         ),
