@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// Length of each measurement, in seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
+    /// Another build of the product, measured as the engine `before` in the same rounds.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Write all rounds and the commands to this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -74,7 +77,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
         .copied()
         .filter(|engine| cases.iter().any(|case| case.engine == *engine))
         .collect();
-    let programs = Programs::find(repository, &engines)?;
+    let programs = Programs::find(repository, &engines, options.before.as_deref())?;
     let upstream = measure::start_upstream(&programs)?;
     let mut samples: Vec<Sample> = Vec::new();
     for round in 1..=options.rounds {
@@ -99,7 +102,8 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
 
 fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
     let mut cases: Vec<Case> = Vec::new();
-    for &engine in &options.engines {
+    let before = options.before.as_ref().map(|_| Engine::Before);
+    for engine in before.into_iter().chain(options.engines.iter().copied()) {
         for &plugins in &options.plugins {
             ensure!(plugins <= MAX_PLUGINS, "at most {MAX_PLUGINS} plugins can be measured");
             let case = Case { engine, plugins };
@@ -125,6 +129,7 @@ mod tests {
             plugins: plugins.to_vec(),
             rounds: 1,
             seconds: 1,
+            before: None,
             json: None,
         };
         Ok(cases(&options)?.iter().map(ToString::to_string).collect())

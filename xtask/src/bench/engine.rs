@@ -19,6 +19,8 @@ use crate::tools;
 pub(super) enum Engine {
     /// The product, built with the profile `dist`.
     Wasmplug,
+    /// Another build of it, see `--before`.
+    Before,
     /// Envoy with its V8, one VM for each plugin.
     Envoy,
     /// nginx without plugins: the floor.
@@ -28,6 +30,7 @@ pub(super) enum Engine {
 /// Where the programs and files are.
 pub(super) struct Programs {
     wasmplug: PathBuf,
+    before: Option<PathBuf>,
     envoy: PathBuf,
     nginx: PathBuf,
     module: PathBuf,
@@ -46,6 +49,7 @@ impl Engine {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Wasmplug => "wasmplug",
+            Self::Before => "before",
             Self::Envoy => "envoy",
             Self::Nginx => "nginx",
         }
@@ -62,7 +66,11 @@ impl Programs {
     /// # Errors
     ///
     /// If one is missing; the text says how to get it.
-    pub(super) fn find(repository: &Repository, engines: &[Engine]) -> anyhow::Result<Self> {
+    pub(super) fn find(
+        repository: &Repository,
+        engines: &[Engine],
+        before: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let hint = "run `cargo xtask tools`";
         for program in ["wrk", "nginx", "taskset", "setpriv"] {
             ensure!(process::find(program).is_some(), "`{program}` is missing; {hint}");
@@ -83,6 +91,7 @@ impl Programs {
         fs::create_dir_all(&work)?;
         Ok(Self {
             wasmplug: repository.target("dist/wasmplug"),
+            before: before.map(Path::to_owned),
             envoy,
             nginx: process::find("nginx").context("`nginx` is missing")?,
             module: repository.path("plugins/prebuilt/tag-headers-rust.wasm"),
@@ -99,7 +108,12 @@ impl Programs {
         ports: &Ports,
     ) -> anyhow::Result<Command> {
         match engine {
-            Engine::Wasmplug => self.wasmplug(plugins, ports),
+            Engine::Wasmplug => self.wasmplug(&self.wasmplug, plugins, ports),
+            Engine::Before => {
+                let program = self.before.as_deref();
+                let program = program.context("name the other build with `--before FILE`")?;
+                self.wasmplug(program, plugins, ports)
+            }
             Engine::Envoy => self.envoy(plugins, ports),
             Engine::Nginx => self.nginx("nginx-proxy", &nginx_proxy(ports)),
         }
@@ -110,7 +124,7 @@ impl Programs {
         self.nginx("nginx-upstream", &nginx_upstream(port))
     }
 
-    fn wasmplug(&self, plugins: usize, ports: &Ports) -> anyhow::Result<Command> {
+    fn wasmplug(&self, program: &Path, plugins: usize, ports: &Ports) -> anyhow::Result<Command> {
         let folder = self.work.join("wasmplug");
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
@@ -119,7 +133,7 @@ impl Programs {
         if plugins > 0 {
             fs::write(folder.join("plugins.yaml"), wasm_plugins(plugins, &self.module))?;
         }
-        let mut command = Command::new(&self.wasmplug);
+        let mut command = Command::new(program);
         command.arg("run").arg("-f").arg(folder);
         for (option, port) in
             [("--listen", ports.listen), ("--admin", ports.admin), ("--upstream", ports.upstream)]
