@@ -25,6 +25,8 @@ pub(crate) struct NetworkChain {
     filters: Vec<NetworkFilter>,
     /// Filters that have heard of the connection.
     announced: usize,
+    /// The filter that stopped when it heard of it: no byte is shown to any before it goes on.
+    waits_at: Option<usize>,
     /// The filter that keeps the client's bytes.
     held_at: Option<usize>,
     /// The client's bytes while no filter keeps them.
@@ -74,6 +76,7 @@ impl NetworkChain {
         Ok(Self {
             filters: filters.collect::<Result<_, Closed>>()?,
             announced: 0,
+            waits_at: None,
             held_at: None,
             received: BodyBuffer::default(),
             has_received_end: false,
@@ -96,7 +99,7 @@ impl NetworkChain {
 
     /// Tells the filters of the connection.
     pub(crate) fn start(&mut self) -> Step {
-        self.pass_on(0)
+        self.announce()
     }
 
     /// Whether every filter let the connection through.
@@ -118,7 +121,7 @@ impl NetworkChain {
         self.take_back();
         self.received.append(bytes);
         self.has_received_end |= end;
-        self.pass_on(0)
+        if self.waits_at.is_some() { Ok(()) } else { self.pass_on(0) }
     }
 
     /// Takes what has passed all filters, and whether nothing follows it.
@@ -193,14 +196,35 @@ impl NetworkChain {
 
     /// Lets go what this filter holds, or the connection at which it stopped.
     fn resume(&mut self, at: usize) -> Step {
-        let next = at.saturating_add(1);
-        if self.held_at == Some(at) {
-            self.take_back();
-        } else if self.is_through || self.announced != next {
+        if self.waits_at == Some(at) {
+            self.waits_at = None;
+            return self.announce();
+        }
+        if self.held_at != Some(at) {
             // It holds nothing.
             return Ok(());
         }
-        self.pass_on(next)
+        self.take_back();
+        self.pass_on(at.saturating_add(1))
+    }
+
+    /// Tells the filters of the connection that have not heard of it, and then shows its bytes.
+    ///
+    /// Envoy shows bytes also to a filter that stopped here. One that only waits, for an answer to
+    /// a call say, would so let everything pass.
+    fn announce(&mut self) -> Step {
+        while let Some(filter) = self.filters.get_mut(self.announced) {
+            let at = self.announced;
+            self.announced = at.saturating_add(1);
+            let told = filter.stream.as_mut().map(NetworkStream::on_new_connection);
+            if let Some(told) = told
+                && filter.outcome(told)? == NetworkAction::StopIteration
+            {
+                self.waits_at = Some(at);
+                return Ok(());
+            }
+        }
+        self.pass_on(0)
     }
 
     /// Takes the client's bytes back from the filter that keeps them.
@@ -215,19 +239,10 @@ impl NetworkChain {
         self.received = kept;
     }
 
-    /// Shows the connection and its bytes to the filters from this one on.
+    /// Shows bytes to the filters from this one on.
     fn pass_on(&mut self, from: usize) -> Step {
         for at in from..self.filters.len() {
             let Some(filter) = self.filters.get_mut(at) else { continue };
-            if at >= self.announced {
-                self.announced = at.saturating_add(1);
-                let told = filter.stream.as_mut().map(NetworkStream::on_new_connection);
-                if let Some(told) = told
-                    && filter.outcome(told)? == NetworkAction::StopIteration
-                {
-                    return Ok(());
-                }
-            }
             if self.received.is_empty() && !self.has_received_end {
                 continue;
             }

@@ -82,7 +82,10 @@ pub(crate) async fn relay<T: AsyncRead + AsyncWrite + Unpin>(
                     }
                 }
             }
+            let was_through = relay.chain.is_through();
             match relay.step(cx) {
+                // Let go without any byte having moved: there is somebody to connect to now.
+                Ok(Progress::None) if !was_through && relay.chain.is_through() => {}
                 Ok(Progress::Some) => reset(idle.as_mut(), idle_timeout),
                 Ok(Progress::Over(peer)) => return Poll::Ready(peer),
                 Ok(Progress::None) => break,
