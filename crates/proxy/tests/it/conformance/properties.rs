@@ -232,7 +232,7 @@ fn the_log_tells_how_a_response_came_about() {
     proxy.get("/");
     assert_story(&proxy, "code 200, code_details via_upstream, flags 0, grpc_status 5, ");
     // Nobody listens there.
-    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let proxy = setup().tune(move |config| config.upstream = nobody.into()).start();
     assert_eq!(proxy.get("/").status, 503);
     let story = "code 503, code_details upstream_reset_before_response_started\
