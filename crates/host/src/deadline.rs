@@ -18,6 +18,8 @@ pub(crate) struct Deadline {
     budget: Duration,
     /// The thread's processor time when half of the budget had passed by the wall clock.
     seen: Option<Duration>,
+    /// Processor time that the callback used on other threads.
+    elsewhere: Duration,
 }
 
 // === impl Deadline ===
@@ -27,6 +29,7 @@ impl Deadline {
     pub(crate) fn begin(&mut self, budget: Duration) -> u64 {
         self.budget = budget;
         self.seen = None;
+        self.elsewhere = Duration::ZERO;
         self.slice()
     }
 
@@ -37,7 +40,10 @@ impl Deadline {
     pub(crate) fn check(&mut self) -> UpdateDeadline {
         let now = thread_time();
         match self.seen {
-            Some(seen) if now.saturating_sub(seen) >= self.budget => UpdateDeadline::Interrupt,
+            _ if self.elsewhere >= self.budget => UpdateDeadline::Interrupt,
+            Some(seen) if now.saturating_sub(seen).saturating_add(self.elsewhere) >= self.budget => {
+                UpdateDeadline::Interrupt
+            }
             Some(_) => UpdateDeadline::Continue(self.slice()),
             None => {
                 self.seen = Some(now);
@@ -46,13 +52,18 @@ impl Deadline {
         }
     }
 
+    /// Counts processor time that the callback used on another thread.
+    pub(crate) fn charge(&mut self, time: Duration) {
+        self.elsewhere = self.elsewhere.saturating_add(time);
+    }
+
     fn slice(&self) -> u64 {
         epochs(self.budget.div_f64(2.0))
     }
 }
 
 /// Processor time of this thread.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -71,6 +82,18 @@ mod tests {
         for _ in 0..10 {
             assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
         }
+    }
+
+    #[test]
+    fn work_on_other_threads_counts_for_its_callback() {
+        let mut deadline = Deadline::default();
+        deadline.begin(Duration::from_hours(1));
+        deadline.charge(Duration::from_mins(59));
+        assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
+        deadline.charge(Duration::from_mins(1));
+        assert!(matches!(deadline.check(), UpdateDeadline::Interrupt));
+        deadline.begin(Duration::from_hours(1));
+        assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)), "a new callback");
     }
 
     #[test]

@@ -9,11 +9,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::objects::{Key, Map};
 use cel::{Context, Program, Value};
 
+use crate::deadline::thread_time;
 use crate::property::PropertyValue;
 
 /// Longest source text, in bytes. Source: ours.
@@ -24,6 +26,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_LOOPS: usize = 2;
 /// Stack of the thread that parses; the parser takes megabytes for nested parentheses.
 const PARSER_STACK_BYTES: usize = 64 << 20;
+/// What is charged for a parse whose time nobody could tell. Source: ours.
+const PANIC_COST: Duration = Duration::from_millis(10);
 
 /// A path of names, such as `request`, `headers`.
 type Path = Vec<String>;
@@ -64,27 +68,30 @@ struct Survey {
 // === impl Expression ===
 
 impl Expression {
-    /// Parses a source text.
+    /// Parses a source text, and tells the processor time that it took on another thread.
     ///
-    /// # Errors
-    /// [`Refused`] if it is no CEL, or could cost too much to evaluate.
-    pub(crate) fn parse(source: &str) -> Result<Self, Refused> {
+    /// The result is [`Refused`] if it is no CEL, or could cost too much to evaluate.
+    pub(crate) fn parse(source: &str) -> (Result<Self, Refused>, Duration) {
         if source.len() > MAX_SOURCE_BYTES {
-            return Err(Refused);
+            return (Err(Refused), Duration::ZERO);
         }
         let source = source.to_owned();
         let parser = std::thread::Builder::new()
             .name("cel-parser".into())
             .stack_size(PARSER_STACK_BYTES)
             .spawn(move || {
-                let program = Program::compile(&source).map_err(|_| Refused)?;
-                let survey = Survey::of(program.expression());
-                let is_cheap = survey.depth <= MAX_DEPTH && survey.loops <= MAX_LOOPS;
-                is_cheap.then_some(Self { program, paths: survey.paths }).ok_or(Refused)
-            })
-            .map_err(|_| Refused)?;
+                let parsed = Self::parse_here(&source);
+                (parsed, thread_time())
+            });
         // A panic of the parser says as well that this is no expression.
-        parser.join().map_err(|_| Refused)?
+        parser.ok().and_then(|parser| parser.join().ok()).unwrap_or((Err(Refused), PANIC_COST))
+    }
+
+    fn parse_here(source: &str) -> Result<Self, Refused> {
+        let program = Program::compile(source).map_err(|_| Refused)?;
+        let survey = Survey::of(program.expression());
+        let is_cheap = survey.depth <= MAX_DEPTH && survey.loops <= MAX_LOOPS;
+        is_cheap.then_some(Self { program, paths: survey.paths }).ok_or(Refused)
     }
 
     /// Evaluates the expression with the attributes that `attribute` finds. `None` if it fails,
@@ -173,6 +180,8 @@ impl Survey {
             return;
         }
         if let Some(path) = path(&expression.expr) {
+            // Evaluation recurses into each of its names.
+            self.depth = self.depth.max(depth.saturating_add(path.len()));
             self.paths.push(path);
             return;
         }
@@ -323,7 +332,7 @@ mod tests {
     }
 
     fn evaluate(source: &str) -> Option<PropertyValue> {
-        Expression::parse(source).unwrap().evaluate(attribute)
+        Expression::parse(source).0.unwrap().evaluate(attribute)
     }
 
     #[test]
@@ -354,7 +363,7 @@ mod tests {
     #[test]
     fn what_is_no_expression_is_refused() {
         for source in ["", "1 +", "((((", "request.path ==", "\0"] {
-            assert_eq!(Expression::parse(source).err(), Some(Refused), "{source}");
+            assert_eq!(Expression::parse(source).0.err(), Some(Refused), "{source}");
         }
     }
 
@@ -365,8 +374,10 @@ mod tests {
         let chain = "1+".repeat(1000) + "1";
         let parentheses = format!("{}1{}", "(".repeat(2000), ")".repeat(2000));
         let loops = "[1].map(a, [1].map(b, [1].map(c, 1)))".to_owned();
-        for source in [long, deep, chain, loops] {
-            assert_eq!(Expression::parse(&source).err(), Some(Refused), "{source:.40}");
+        let path = "a.".repeat(2000) + "a";
+        let path_in_call = format!("size({path}) > 0");
+        for source in [long, deep, chain, loops, path, path_in_call] {
+            assert_eq!(Expression::parse(&source).0.err(), Some(Refused), "{source:.40}");
         }
         // Whether it is taken or not, it must end.
         drop(Expression::parse(&parentheses));

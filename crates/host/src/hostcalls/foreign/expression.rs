@@ -15,7 +15,10 @@ pub(super) fn create(state: &mut VmState, source: &[u8]) -> Result<Vec<u8>, Host
         return Err(state.beyond(LimitKind::Expressions, Status::InternalFailure));
     }
     let source = std::str::from_utf8(source).map_err(|_| Status::BadArgument)?;
-    let expression = Expression::parse(source).map_err(|_| Status::BadArgument)?;
+    let (parsed, time) = Expression::parse(source);
+    // Otherwise a guest could keep its worker waiting for as long as it likes.
+    state.deadline.charge(time);
+    let expression = parsed.map_err(|_| Status::BadArgument)?;
     let root = state.contexts.root_mut(state.current).ok_or(Status::BadArgument)?;
     Ok(root.expressions.insert(expression).to_le_bytes().to_vec())
 }
