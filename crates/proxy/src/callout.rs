@@ -3,6 +3,7 @@
 //! Source: Envoy's `proxy_http_call`; the answers to a timeout and to a failed connection have
 //! Envoy's form, so that plugins find what they look for.
 
+mod budget;
 mod grpc;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use hyper::body::Incoming;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, FieldsKind, HttpCall, HttpCallResponse, Pseudo};
 
+pub(crate) use self::budget::{ByteBudget, HeldBytes};
 pub(crate) use self::grpc::{GrpcEvent, GrpcSender, MessagesBody};
 use crate::body::{LeasedBody, UpstreamBody, WholeBody};
 use crate::config::ProxyLimits;

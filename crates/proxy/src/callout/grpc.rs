@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, FieldsKind, GrpcStatus, GrpcTarget, Pseudo};
 
-use super::Clusters;
+use super::{Clusters, HeldBytes};
 use crate::body::{BodyError, LeasedBody, UpstreamBody, WholeBody};
 use crate::local_reply::{grpc_status, upstream_failure_text};
 use crate::upstream::{Lease, Pool, UpstreamProtocol};
@@ -36,7 +36,7 @@ pub(crate) struct GrpcCallout {
 }
 
 /// Messages of a plugin on their way out. Dropping it ends the request.
-pub(crate) struct GrpcSender(mpsc::Sender<Bytes>);
+pub(crate) struct GrpcSender(mpsc::Sender<(Bytes, HeldBytes)>);
 
 /// What happens on a stream, in this order: once, any number of times, once.
 pub(crate) enum GrpcEvent {
@@ -46,7 +46,7 @@ pub(crate) enum GrpcEvent {
 }
 
 /// Body of a request that a plugin goes on writing.
-pub(crate) struct MessagesBody(mpsc::Receiver<Bytes>);
+pub(crate) struct MessagesBody(mpsc::Receiver<(Bytes, HeldBytes)>);
 
 /// Cuts messages out of a response's bytes.
 struct Deframer {
@@ -287,8 +287,12 @@ impl GrpcSender {
     ///
     /// # Errors
     /// [`Status::InternalFailure`] if too many wait already. A stream that is over takes any.
-    pub(crate) fn send(&self, message: &Bytes) -> std::result::Result<(), Status> {
-        match self.0.try_send(framed(message)) {
+    pub(crate) fn send(
+        &self,
+        message: &Bytes,
+        held: HeldBytes,
+    ) -> std::result::Result<(), Status> {
+        match self.0.try_send((framed(message), held)) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Status::InternalFailure),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }
@@ -302,7 +306,8 @@ impl MessagesBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
-        self.0.poll_recv(cx).map(|message| message.map(|m| Ok(Frame::data(m))))
+        let message = self.0.poll_recv(cx);
+        message.map(|message| message.map(|(message, _held)| Ok(Frame::data(message))))
     }
 }
 

@@ -20,6 +20,7 @@ use wasmplug_host::{
 
 use self::grpc::GrpcInFlight;
 use super::factory::Runner;
+use crate::callout::ByteBudget;
 use crate::plugin_home::PluginHome;
 
 /// Most calls of one plugin on one worker that wait for their answers.
@@ -37,6 +38,7 @@ pub(crate) struct WorkerServices {
     calls: RefCell<JoinSet<()>>,
     grpc: RefCell<HashMap<u32, GrpcInFlight>>,
     queues: RefCell<Vec<AbortHandle>>,
+    sending: ByteBudget,
     is_warned: Cell<bool>,
 }
 
@@ -61,6 +63,7 @@ impl WorkerServices {
             calls: RefCell::default(),
             grpc: RefCell::default(),
             queues: RefCell::default(),
+            sending: ByteBudget::default(),
             is_warned: Cell::default(),
         }
     }
@@ -153,10 +156,12 @@ impl PluginServices for WorkerServices {
         if !self.home.clusters.knows(&call.target) {
             self.warn_unknown(&call.target);
         }
+        let held = self.sending.take(call.body.len())?;
         let callout = self.home.clusters.prepare(call)?;
         let started = self.started();
         self.spawn(async move {
             let answer = callout.send().await;
+            drop(held);
             started.tell(|plugin| plugin.on_http_call_response(token, answer));
         })?;
         Ok(())

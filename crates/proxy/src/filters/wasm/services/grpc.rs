@@ -31,9 +31,11 @@ impl WorkerServices {
         let callout = self.home.clusters.prepare_grpc(target).inspect_err(|status| {
             self.warn_unknown_grpc(*status);
         })?;
+        let held = self.sending.take(message.len())?;
         let started = self.started();
         let task = self.spawn(async move {
             let result = callout.call(message, timeout).await;
+            drop(held);
             started.tell(|plugin| match result {
                 Ok(message) => plugin.on_grpc_receive(token, message),
                 Err(status) => plugin.on_grpc_close(token, &status),
@@ -78,7 +80,7 @@ impl WorkerServices {
         // After its own last message a plugin may go on sending; nobody hears it, as in Envoy.
         let Some(in_flight) = grpc.get_mut(&token) else { return Ok(()) };
         if let Some(sender) = &in_flight.sender {
-            sender.send(message)?;
+            sender.send(message, self.sending.take(message.len())?)?;
         }
         if end_of_stream {
             in_flight.sender = None;
