@@ -139,6 +139,10 @@ impl StreamShared {
         if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
             wakers.push(cx.waker().clone());
         }
+        if self.woken.get() {
+            // Asked for since the caller looked, when nobody was registered.
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// Polls everybody who is waiting in this stream.

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Version;
 use hyper::server::conn::{http1, http2};
@@ -25,6 +26,8 @@ use crate::worker::Worker;
 
 /// The first bytes of HTTP/2's preface. Source: RFC 9113, section 3.4.
 const HTTP2_START: &[u8; 3] = b"PRI";
+/// Before the next try when a connection could not be accepted, so as not to spin. Source: ours.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes between network filters and HTTP, in each direction.
 const IN_MEMORY_BYTES: usize = 64 << 10;
 
@@ -51,7 +54,7 @@ pub(crate) async fn accept(
                 Err(error) => {
                     // Out of file descriptors, or the client is gone already: others may still come.
                     tracing::warn!(error = %error, "cannot accept a connection");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
             // Cancel-safe: the result stays until it is taken.

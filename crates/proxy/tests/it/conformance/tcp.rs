@@ -155,7 +155,7 @@ fn a_held_connection_goes_on_with_all_its_bytes() {
     let mut first = TcpClient::connect(&proxy);
     first.send("early");
     proxy.wait_for_stat("held 1");
-    assert_eq!((upstream.connections(), proxy.log().len()), (0, 0));
+    assert_eq!((upstream.connections(), proxy.told().len()), (0, 0));
     let _second = TcpClient::connect(&proxy);
     assert_eq!(first.read(5), "early");
     first.send("late");
