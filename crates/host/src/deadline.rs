@@ -41,7 +41,9 @@ impl Deadline {
         let now = thread_time();
         match self.seen {
             _ if self.elsewhere >= self.budget => UpdateDeadline::Interrupt,
-            Some(seen) if now.saturating_sub(seen).saturating_add(self.elsewhere) >= self.budget => {
+            Some(seen)
+                if now.saturating_sub(seen).saturating_add(self.elsewhere) >= self.budget =>
+            {
                 UpdateDeadline::Interrupt
             }
             Some(_) => UpdateDeadline::Continue(self.slice()),

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::attributes::{ConnectionInfo, StreamShared};
@@ -97,13 +97,24 @@ async fn serve_connection(
         }
         ListenerProtocol::Http => {
             let (inner, outer) = tokio::io::duplex(IN_MEMORY_BYTES);
-            let relayed = relay(network, stream, std::future::ready(Ok(outer)), idle);
-            let served = serve_http(worker, info, Rewound::new(inner), stop);
+            let (let_through, is_through) = oneshot::channel();
+            let connect = async {
+                // Nobody waits for it any more: HTTP is over.
+                let _ = let_through.send(());
+                Ok(outer)
+            };
+            let relayed = relay(network, stream, connect, idle, true);
+            // The times of HTTP begin when the plugins have let the connection through.
+            let served = async {
+                if is_through.await.is_ok() {
+                    serve_http(worker, info, Rewound::new(inner), stop).await;
+                }
+            };
             tokio::join!(relayed, served);
         }
         ListenerProtocol::Tcp => {
             let shared = Rc::clone(network.shared());
-            relay(network, stream, connect_upstream(&worker, shared), idle).await;
+            relay(network, stream, connect_upstream(&worker, shared), idle, false).await;
         }
     }
 }

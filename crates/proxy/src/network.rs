@@ -34,6 +34,8 @@ pub(crate) struct NetworkChain {
     is_through: bool,
     outgoing: BodyBuffer,
     has_outgoing_end: bool,
+    /// The other side has ended.
+    has_sent_end: bool,
     shared: Rc<StreamShared>,
     buffer_limit: usize,
 }
@@ -45,8 +47,8 @@ struct NetworkFilter {
     stream: Option<NetworkStream>,
     /// It stopped at the connection itself and has not let it go.
     is_stopped: bool,
-    /// What it held of both directions when it died, on its way on.
-    given_back: Option<(BodyBuffer, BodyBuffer)>,
+    /// What it held of the client's and of the other side's bytes when it died, on its way on.
+    given_back: (BodyBuffer, BodyBuffer),
 }
 
 /// The connection is to be closed, because a plugin wants it or cannot run.
@@ -75,7 +77,7 @@ impl NetworkChain {
                 factory: Rc::clone(factory),
                 stream,
                 is_stopped: false,
-                given_back: None,
+                given_back: Default::default(),
             })
         });
         Ok(Self {
@@ -87,6 +89,7 @@ impl NetworkChain {
             is_through: false,
             outgoing: BodyBuffer::default(),
             has_outgoing_end: false,
+            has_sent_end: false,
             shared,
             buffer_limit,
         })
@@ -133,13 +136,29 @@ impl NetworkChain {
         (std::mem::take(&mut self.outgoing), self.has_outgoing_end)
     }
 
-    /// Shows bytes of the other side to the filters, in reverse; gives what passed them all.
+    /// Shows bytes of the other side to the filters, in reverse; gives what passed them all, and
+    /// whether nothing follows it.
     ///
     /// # Errors
     /// [`Closed`] if a plugin wants it or died.
-    pub(crate) fn send(&mut self, bytes: BodyBuffer, end: bool) -> Result<BodyBuffer, Closed> {
+    pub(crate) fn send(
+        &mut self,
+        bytes: BodyBuffer,
+        end: bool,
+    ) -> Result<(BodyBuffer, bool), Closed> {
+        self.has_sent_end |= end;
+        self.send_from(self.announced, bytes, end)
+    }
+
+    /// Shows bytes of the other side to the filters before this one.
+    fn send_from(
+        &mut self,
+        before: usize,
+        bytes: BodyBuffer,
+        end: bool,
+    ) -> Result<(BodyBuffer, bool), Closed> {
         let mut bytes = bytes;
-        for at in (0..self.announced).rev() {
+        for at in (0..before).rev() {
             let Some(filter) = self.filters.get_mut(at) else { continue };
             let Some(stream) = &mut filter.stream else { continue };
             let shown = stream.on_upstream_data(bytes, end);
@@ -150,15 +169,31 @@ impl NetworkChain {
             };
             let action = filter.outcome(shown)?;
             let Some(stream) = &mut filter.stream else {
-                bytes = filter.given_back.take().unwrap_or_default().1;
+                bytes = std::mem::take(&mut filter.given_back.1);
+                // What it kept of the client's bytes goes on as well.
+                self.resume(at)?;
                 continue;
             };
             if action == NetworkAction::StopIteration {
-                return Ok(BodyBuffer::default());
+                // Nor does the end pass, so that a cut stream does not look whole.
+                return Ok((BodyBuffer::default(), false));
             }
             bytes = stream.release_upstream_data();
         }
-        Ok(bytes)
+        Ok((bytes, end))
+    }
+
+    /// Takes what a filter kept of the other side's bytes when it died, past those before it.
+    ///
+    /// # Errors
+    /// [`Closed`] if a plugin wants it or died.
+    pub(crate) fn take_orphaned(&mut self) -> Result<Option<(BodyBuffer, bool)>, Closed> {
+        let Some(at) = self.filters.iter().position(NetworkFilter::has_orphaned) else {
+            return Ok(None);
+        };
+        let Some(filter) = self.filters.get_mut(at) else { return Ok(None) };
+        let bytes = std::mem::take(&mut filter.given_back.1);
+        self.send_from(at, bytes, self.has_sent_end).map(Some)
     }
 
     /// Does what plugins asked for outside the connection's own callbacks.
@@ -187,6 +222,12 @@ impl NetworkChain {
 
     /// Tells the filters that the client's connection is closed, and ends their contexts.
     pub(crate) fn close(mut self, peer: PeerType) {
+        self.end(peer);
+    }
+
+    fn end(&mut self, peer: PeerType) {
+        // Who has never heard of the connection does not hear of its end either.
+        self.filters.truncate(self.announced);
         for filter in self.filters.drain(..) {
             let Some(mut stream) = filter.stream else { continue };
             if let Err(failure) = stream.on_downstream_close(peer) {
@@ -219,7 +260,7 @@ impl NetworkChain {
         let Some(holder) = holder else { return };
         let mut kept = match &mut holder.stream {
             Some(stream) => stream.release_downstream_data(),
-            None => holder.given_back.take().unwrap_or_default().0,
+            None => std::mem::take(&mut holder.given_back.0),
         };
         kept.append(std::mem::take(&mut self.received));
         self.received = kept;
@@ -251,7 +292,7 @@ impl NetworkChain {
             let shown = stream.on_downstream_data(bytes, self.has_received_end);
             let action = filter.outcome(shown)?;
             let Some(stream) = &mut filter.stream else {
-                self.received = filter.given_back.take().unwrap_or_default().0;
+                self.received = std::mem::take(&mut filter.given_back.0);
                 continue;
             };
             if action == NetworkAction::StopIteration {
@@ -278,6 +319,10 @@ impl NetworkFilter {
         self.is_stopped && !sees_bytes
     }
 
+    fn has_orphaned(&self) -> bool {
+        !self.given_back.1.is_empty()
+    }
+
     /// Sorts what a callback left behind. A plugin that died and may be skipped is skipped.
     fn outcome(&mut self, result: Result<NetworkAction, Failure>) -> Result<NetworkAction, Closed> {
         let Some(stream) = &mut self.stream else { return Ok(NetworkAction::Continue) };
@@ -295,12 +340,19 @@ impl NetworkFilter {
                 if !self.factory.fails_open() {
                     return Err(Closed);
                 }
-                let kept = (stream.release_downstream_data(), stream.release_upstream_data());
-                self.given_back = Some(kept);
+                self.given_back =
+                    (stream.release_downstream_data(), stream.release_upstream_data());
                 self.stream = None;
                 Ok(NetworkAction::Continue)
             }
         }
+    }
+}
+
+impl Drop for NetworkChain {
+    /// A connection that is cut ends for its plugins as every other.
+    fn drop(&mut self) {
+        self.end(PeerType::Local);
     }
 }
 

@@ -31,9 +31,9 @@ impl ByteBudget {
     /// [`Status::InternalFailure`] if too many wait already.
     pub(crate) fn take(&self, bytes: usize) -> Result<HeldBytes, Status> {
         // Nothing else depends on the number.
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            left.checked_sub(bytes)
-        });
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         taken.map_err(|_| Status::InternalFailure)?;
         Ok(HeldBytes { budget: self.clone(), bytes })
     }

@@ -287,11 +287,7 @@ impl GrpcSender {
     ///
     /// # Errors
     /// [`Status::InternalFailure`] if too many wait already. A stream that is over takes any.
-    pub(crate) fn send(
-        &self,
-        message: &Bytes,
-        held: HeldBytes,
-    ) -> std::result::Result<(), Status> {
+    pub(crate) fn send(&self, message: &Bytes, held: HeldBytes) -> std::result::Result<(), Status> {
         match self.0.try_send((framed(message), held)) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Status::InternalFailure),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),

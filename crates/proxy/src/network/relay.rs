@@ -35,10 +35,14 @@ struct Relay<'a, T> {
     chain: &'a mut NetworkChain,
     client: TcpStream,
     behind: Option<T>,
+    /// Whether the connection is over when what stands behind has said all.
+    ends_with_behind: bool,
     to_client: Writing,
     to_behind: Writing,
     has_client_ended: bool,
     has_behind_ended: bool,
+    /// What stands behind takes nothing any more; what it said before is still the client's.
+    is_abandoned: bool,
     /// Who did the last thing that ended a direction.
     last_end: PeerType,
 }
@@ -52,17 +56,19 @@ enum Progress {
 }
 
 /// Serves a connection to its end: waits until the filters let it through, connects, and moves
-/// bytes both ways until both are done or nothing moves for too long.
+/// bytes both ways until both are done or nothing moves for too long. With `ends_with_behind`, as
+/// HTTP needs it, the connection is over when what stands behind the filters is.
 pub(crate) async fn relay<T: AsyncRead + AsyncWrite + Unpin>(
     mut chain: NetworkChain,
     client: TcpStream,
     connect: impl Future<Output = io::Result<T>>,
     idle_timeout: Duration,
+    ends_with_behind: bool,
 ) {
     let mut connect = std::pin::pin!(connect);
     let mut is_connecting = true;
     let mut idle = std::pin::pin!(tokio::time::sleep(idle_timeout));
-    let mut relay = Relay::new(&mut chain, client);
+    let mut relay = Relay::new(&mut chain, client, ends_with_behind);
     let mut has_started = false;
     let peer = poll_fn(|cx| {
         if !std::mem::replace(&mut has_started, true) && relay.chain.start().is_err() {
@@ -206,15 +212,17 @@ impl Writing {
 // === impl Relay ===
 
 impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
-    fn new(chain: &'a mut NetworkChain, client: TcpStream) -> Self {
+    fn new(chain: &'a mut NetworkChain, client: TcpStream, ends_with_behind: bool) -> Self {
         Self {
             chain,
             client,
             behind: None,
+            ends_with_behind,
             to_client: Writing::default(),
             to_behind: Writing::default(),
             has_client_ended: false,
             has_behind_ended: false,
+            is_abandoned: false,
             last_end: PeerType::Local,
         }
     }
@@ -245,7 +253,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
             Ok(has_written) => has_moved |= has_written,
             Err(_) => return Ok(Progress::Over(PeerType::Remote)),
         }
-        if self.to_client.is_done() && self.to_behind.is_done() {
+        if self.is_over() {
             return Ok(Progress::Over(self.last_end));
         }
         Ok(if has_moved { Progress::Some } else { Progress::None })
@@ -258,10 +266,21 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
             let (bytes, end) = self.chain.take_outgoing();
             self.to_behind.add(bytes, end);
         }
-        let Ok(mut has_moved) = self.to_behind.poll_write(behind, cx) else {
-            // Nobody takes what the client sends any more.
-            return Ok(Progress::Over(PeerType::Local));
-        };
+        let mut has_moved = false;
+        if self.is_abandoned {
+            self.to_behind = Writing::default();
+        } else {
+            match self.to_behind.poll_write(behind, cx) {
+                Ok(has_written) => has_moved = has_written,
+                Err(_) => self.is_abandoned = true,
+            }
+        }
+        if self.to_client.has_room()
+            && let Some((bytes, end)) = self.chain.take_orphaned()?
+        {
+            has_moved = true;
+            self.to_client.add(bytes, end);
+        }
         if !self.has_behind_ended && self.to_client.has_room() {
             match poll_read_available(behind, cx) {
                 Poll::Ready(Ok((bytes, end))) => {
@@ -269,13 +288,26 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
                     if end {
                         (self.has_behind_ended, self.last_end) = (true, PeerType::Local);
                     }
-                    let bytes = self.chain.send(bytes, end)?;
+                    let (bytes, end) = self.chain.send(bytes, end)?;
                     self.to_client.add(bytes, end);
                 }
-                Poll::Ready(Err(_)) => return Ok(Progress::Over(PeerType::Local)),
-                Poll::Pending => {}
+                Poll::Ready(Err(_)) if self.to_client.is_empty() => {
+                    return Ok(Progress::Over(PeerType::Local));
+                }
+                // What it said before goes out first.
+                Poll::Ready(Err(_)) | Poll::Pending => {}
             }
         }
         Ok(if has_moved { Progress::Some } else { Progress::None })
+    }
+
+    /// Whether nothing can move any more.
+    fn is_over(&self) -> bool {
+        // A plugin may keep the end of what the other side says, and with it the last bytes.
+        let has_said_all =
+            self.to_client.is_done() || (self.has_behind_ended && self.to_client.is_empty());
+        // An HTTP that is over takes nothing any more, and its client may never end.
+        let has_nobody = self.is_abandoned || self.ends_with_behind;
+        has_said_all && (self.to_behind.is_done() || (has_nobody && self.has_behind_ended))
     }
 }

@@ -12,6 +12,7 @@ mod properties;
 mod replies;
 mod routes;
 mod tcp;
+mod tcp_ends;
 mod timers;
 mod updates;
 mod upgrades;

@@ -294,6 +294,13 @@ impl Running {
         self.wait_for_stat("envoy_http_downstream_cx_active 0");
     }
 
+    /// Stops the proxy; returns what plugins logged.
+    pub(crate) fn stop(self) -> Vec<String> {
+        let log = Arc::clone(&self.log);
+        self.proxy.stop();
+        texts(&log)
+    }
+
     /// A connection to the proxy.
     pub(crate) fn client(&self) -> RawClient {
         RawClient::connect(self.proxy.listen_address()).unwrap()
@@ -322,8 +329,7 @@ impl Running {
 
     /// Lines that plugins have logged so far.
     pub(crate) fn told(&self) -> Vec<String> {
-        let lines = self.log.all().into_iter();
-        lines.filter_map(|line| line.strip_prefix("info ").map(str::to_owned)).collect()
+        texts(&self.log)
     }
 
     /// Waits until plugins have logged these lines and no other ones.
@@ -351,6 +357,11 @@ impl Running {
         });
         specs.collect()
     }
+}
+
+fn texts(log: &LogLines) -> Vec<String> {
+    let lines = log.all().into_iter();
+    lines.filter_map(|line| line.strip_prefix("info ").map(str::to_owned)).collect()
 }
 
 /// Waits for something that another thread does, as long as the testkit is patient.

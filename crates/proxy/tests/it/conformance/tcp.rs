@@ -52,11 +52,11 @@ on log:
 on delete:
     (call $log 'NAMEdelete')";
 
-fn network(text: &str) -> Plugin {
+pub(super) fn network(text: &str) -> Plugin {
     guest(&format!("{WORDS}{text}")).network()
 }
 
-fn story(name: &str) -> Plugin {
+pub(super) fn story(name: &str) -> Plugin {
     network(&STORY.replace("NAME", name))
 }
 
@@ -66,12 +66,12 @@ fn setup(upstream: &RawUpstream) -> Setup {
     Setup::new().tune(move |config| as_tcp(config, address))
 }
 
-fn as_tcp(config: &mut ProxyConfig, upstream: wasmplug_proxy::UpstreamAddress) {
+pub(super) fn as_tcp(config: &mut ProxyConfig, upstream: wasmplug_proxy::UpstreamAddress) {
     config.listener = ListenerProtocol::Tcp;
     config.upstream = upstream;
 }
 
-fn start(upstream: &RawUpstream, plugins: impl IntoIterator<Item = Plugin>) -> Running {
+pub(super) fn start(upstream: &RawUpstream, plugins: impl IntoIterator<Item = Plugin>) -> Running {
     plugins.into_iter().fold(setup(upstream).admin(), Setup::plugin).start()
 }
 
@@ -149,13 +149,13 @@ fn a_held_connection_goes_on_with_all_its_bytes() {
             (call $effective (global.get $first))
             (call $continue #downstream)",
     );
-    // One in front of it sees the bytes when it goes on as well, and only once.
+    // One in front of it sees the bytes at once, and only once.
     let before = network("on downstream_data:\n(call $note 'shown ' (local.get $size))");
     let proxy = start(&upstream, [before, plugin]);
     let mut first = TcpClient::connect(&proxy);
     first.send("early");
     proxy.wait_for_stat("held 1");
-    assert_eq!((upstream.connections(), proxy.told().len()), (0, 0));
+    assert_eq!(upstream.connections(), 0);
     let _second = TcpClient::connect(&proxy);
     assert_eq!(first.read(5), "early");
     first.send("late");
