@@ -32,8 +32,8 @@ pub(crate) struct NetworkChain {
     has_received_end: bool,
     /// Every filter let the connection through.
     is_through: bool,
-    outgoing: BodyBuffer,
-    has_outgoing_end: bool,
+    /// What has passed all filters, and whether nothing follows it.
+    outgoing: (BodyBuffer, bool),
     /// The other side has ended.
     has_sent_end: bool,
     shared: Rc<StreamShared>,
@@ -87,8 +87,7 @@ impl NetworkChain {
             received: BodyBuffer::default(),
             has_received_end: false,
             is_through: false,
-            outgoing: BodyBuffer::default(),
-            has_outgoing_end: false,
+            outgoing: (BodyBuffer::default(), false),
             has_sent_end: false,
             shared,
             buffer_limit,
@@ -119,8 +118,14 @@ impl NetworkChain {
         let held = self.held_at.and_then(|at| self.filters.get(at)?.stream.as_ref());
         let held = held.map_or(0, NetworkStream::downstream_data_len);
         held.saturating_add(self.received.len()) < self.buffer_limit
-            && self.outgoing.len() < self.buffer_limit
+            && self.outgoing.0.len() < self.buffer_limit
             && !self.has_received_end
+    }
+
+    /// Whether more of the other side's bytes may be read.
+    pub(crate) fn wants_more_back(&self) -> bool {
+        let held = self.filters.iter().filter_map(|filter| filter.stream.as_ref());
+        held.map(NetworkStream::upstream_data_len).sum::<usize>() < self.buffer_limit
     }
 
     /// Takes bytes of the client in.
@@ -133,7 +138,7 @@ impl NetworkChain {
 
     /// Takes what has passed all filters, and whether nothing follows it.
     pub(crate) fn take_outgoing(&mut self) -> (BodyBuffer, bool) {
-        (std::mem::take(&mut self.outgoing), self.has_outgoing_end)
+        (std::mem::take(&mut self.outgoing.0), self.outgoing.1)
     }
 
     /// Shows bytes of the other side to the filters, in reverse; gives what passed them all, and
@@ -303,8 +308,8 @@ impl NetworkChain {
             filter.is_stopped = false;
         }
         self.is_through = true;
-        self.outgoing.append(std::mem::take(&mut self.received));
-        self.has_outgoing_end |= self.has_received_end;
+        self.outgoing.0.append(std::mem::take(&mut self.received));
+        self.outgoing.1 |= self.has_received_end;
         Ok(())
     }
 }

@@ -41,8 +41,6 @@ struct Relay<'a, T> {
     to_behind: Writing,
     has_client_ended: bool,
     has_behind_ended: bool,
-    /// What stands behind takes nothing any more; what it said before is still the client's.
-    is_abandoned: bool,
     /// Who did the last thing that ended a direction.
     last_end: PeerType,
 }
@@ -147,8 +145,16 @@ pub(crate) fn poll_read_available(
 impl Writing {
     /// Adds bytes, and says whether they are the last ones.
     pub(crate) fn add(&mut self, bytes: BodyBuffer, end: bool) {
+        if self.is_shut {
+            return;
+        }
         self.waiting.append(bytes);
         self.has_end |= end;
+    }
+
+    /// Writes nothing any more, neither what waits nor what comes.
+    fn abandon(&mut self) {
+        *self = Self { has_end: true, is_shut: true, ..Self::default() };
     }
 
     /// Whether more may be added.
@@ -175,6 +181,9 @@ impl Writing {
         io: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> io::Result<bool> {
+        if self.is_shut {
+            return Ok(false);
+        }
         let mut has_written = false;
         loop {
             if self.current.is_empty() {
@@ -222,7 +231,6 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
             to_behind: Writing::default(),
             has_client_ended: false,
             has_behind_ended: false,
-            is_abandoned: false,
             last_end: PeerType::Local,
         }
     }
@@ -266,22 +274,18 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
             let (bytes, end) = self.chain.take_outgoing();
             self.to_behind.add(bytes, end);
         }
-        let mut has_moved = false;
-        if self.is_abandoned {
-            self.to_behind = Writing::default();
-        } else {
-            match self.to_behind.poll_write(behind, cx) {
-                Ok(has_written) => has_moved = has_written,
-                Err(_) => self.is_abandoned = true,
-            }
-        }
+        let mut has_moved = self.to_behind.poll_write(behind, cx).unwrap_or_else(|_| {
+            // It takes nothing any more; what it said before is still the client's.
+            self.to_behind.abandon();
+            true
+        });
         if self.to_client.has_room()
             && let Some((bytes, end)) = self.chain.take_orphaned()?
         {
             has_moved = true;
             self.to_client.add(bytes, end);
         }
-        if !self.has_behind_ended && self.to_client.has_room() {
+        if !self.has_behind_ended && self.to_client.has_room() && self.chain.wants_more_back() {
             match poll_read_available(behind, cx) {
                 Poll::Ready(Ok((bytes, end))) => {
                     has_moved = true;
@@ -307,7 +311,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
         let has_said_all =
             self.to_client.is_done() || (self.has_behind_ended && self.to_client.is_empty());
         // An HTTP that is over takes nothing any more, and its client may never end.
-        let has_nobody = self.is_abandoned || self.ends_with_behind;
-        has_said_all && (self.to_behind.is_done() || (has_nobody && self.has_behind_ended))
+        let takes_nothing = self.ends_with_behind && self.has_behind_ended;
+        has_said_all && (self.to_behind.is_done() || takes_nothing)
     }
 }

@@ -117,17 +117,18 @@ fn a_cancelled_call_is_not_answered() {
 
 /// A stream with these messages.
 fn streaming(method: &str, messages: &[&str]) -> String {
-    let mut begin = format!(
-        "(if (call $grpc_stream 'c' 'pkg.Service' '{method}' {{x-bin: AAEC}}
-            (i32.const 0x10c)) (then (unreachable)))\n"
-    );
-    for message in messages {
-        begin += &format!(
+    let send = |message: &&str| {
+        format!(
             "(call $status (call $grpc_send (i32.load (i32.const 0x10c)) '{message}'
-                (i32.const 0)))\n"
-        );
-    }
-    begin
+                (i32.const 0)))"
+        )
+    };
+    let sent: Vec<String> = messages.iter().map(send).collect();
+    format!(
+        "(if (call $grpc_stream 'c' 'pkg.Service' '{method}' {{x-bin: AAEC}}
+            (i32.const 0x10c)) (then (unreachable)))\n{}\n",
+        sent.join("\n")
+    )
 }
 
 // Checks: GC-06, GC-12

@@ -56,10 +56,8 @@ fn changing(change: &str) -> Plugin {
         )
     };
     let names = ["before", "before-cluster", "before-host", "after", "after-cluster", "after-host"];
-    let show: String = names
-        .iter()
-        .map(|name| format!("(call $add #response 'x-{name}' (call $recall '{name}'))\n"))
-        .collect();
+    let show = |name| format!("(call $add #response 'x-{name}' (call $recall '{name}'))");
+    let show = names.map(show).join("\n");
     let (before, after) = (tell("before"), tell("after"));
     guest(&format!(
         "{FOREIGN}
