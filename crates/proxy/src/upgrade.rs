@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, Request, Version};
+use hyper::body::Body;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use wasmplug_host::BodyBuffer;
@@ -31,9 +32,12 @@ struct Tunnel {
     is_ending: bool,
 }
 
-/// Takes the right to upgrade out of a request that asks for WebSocket.
-pub(crate) fn asked_for<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
-    let is_asked = request.version() == Version::HTTP_11 && is_websocket(request.headers());
+/// Takes the right to upgrade out of a request that asks for WebSocket. One with a body does not:
+/// what follows its head would be read as something else upstream.
+pub(crate) fn asked_for<B: Body>(request: &mut Request<B>) -> Option<OnUpgrade> {
+    let is_asked = request.version() == Version::HTTP_11
+        && is_websocket(request.headers())
+        && request.body().is_end_stream();
     is_asked.then(|| hyper::upgrade::on(request))
 }
 
