@@ -100,7 +100,8 @@ async fn straight(
         Ok((mut response, _)) if is_switching(&response, upgrade.is_some()) => {
             let upstream = hyper::upgrade::on(&mut response);
             if let Some(client) = upgrade {
-                worker.spawn_tunnel(upgrade::splice(client, upstream));
+                let idle_timeout = worker.config().limits.stream_idle_timeout;
+                worker.spawn_tunnel(upgrade::splice(client, upstream, idle_timeout));
             }
             let mut headers = std::mem::take(response.headers_mut());
             note_upstream_time(&mut headers, begin);

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::guest;
 use crate::harness::{Plugin, RawUpstream, Running, Setup, TcpClient, read_head};
@@ -146,6 +147,45 @@ fn other_protocols_are_not_spoken() {
         // The upstream never learns that it was asked, and answers in HTTP.
         let response = proxy.exchange(ASK.replace("websocket\r\n", "h2c\r\n"));
         assert_eq!((response.status, response.text().as_str()), (200, "plain"));
+    }
+}
+
+#[test]
+fn without_plugins_each_direction_ends_on_its_own() {
+    let upstream = RawUpstream::start(|mut stream| {
+        read_head(&mut stream);
+        let agrees = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+            upgrade: websocket\r\n\r\n";
+        stream.write_all(agrees.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        stream.write_all(text.to_uppercase().as_bytes()).unwrap();
+    });
+    let proxy = start(&upstream, []);
+    let mut client = TcpClient::connect(&proxy);
+    client.send(ASK);
+    client.read_head();
+    client.send("question");
+    client.finish();
+    assert_eq!(client.read_to_end(), "QUESTION");
+}
+
+#[test]
+fn a_websocket_in_which_nothing_moves_is_ended() {
+    for plugins in [vec![], vec![guest("on request_headers:\n(call $remove #request 'x-a')")]] {
+        let upstream = agreeing();
+        let address = upstream.address().into();
+        let setup = Setup::new().tune(move |config| {
+            config.upstream = address;
+            config.limits.stream_idle_timeout = Duration::from_secs(1);
+        });
+        let proxy = plugins.into_iter().fold(setup, Setup::plugin).start();
+        let mut client = TcpClient::connect(&proxy);
+        client.send(ASK);
+        client.read_head();
+        client.send("frame");
+        // Neither end says anything more; only the proxy can end this.
+        assert_eq!(client.read_to_end(), "frame");
     }
 }
 
