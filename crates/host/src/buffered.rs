@@ -13,7 +13,6 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 
 use crate::abi::{DataAction, HeadersAction, Status, TrailersAction};
-use crate::body::BodyBuffer;
 use crate::error::Failure;
 use crate::fields::Fields;
 use crate::plugin::Plugin;
@@ -110,11 +109,12 @@ impl BufferedStream {
         request: Request<Bytes>,
     ) -> Result<Request<Bytes>, Response<Bytes>> {
         let (mut head, body) = request.into_parts();
+        let had_body = !body.is_empty();
         let headers = Fields::from_request(&head);
         match self.request(Message { headers, body, trailers: None }).await {
             Ok(Outcome::Passed(Message { headers, body, .. })) => {
                 headers.write_to_request(&mut head).map_err(|_| plain(StatusCode::BAD_GATEWAY))?;
-                correct_length(&mut head.headers, &body);
+                correct_length(&mut head.headers, had_body, &body);
                 Ok(Request::from_parts(head, body))
             }
             // A plugin sees its own answer, as in a chain.
@@ -128,13 +128,14 @@ impl BufferedStream {
     /// [`BufferedStream::pass_request`].
     pub async fn pass_response(&mut self, response: Response<Bytes>) -> Response<Bytes> {
         let (mut head, body) = response.into_parts();
+        let had_body = !body.is_empty();
         let headers = Fields::from_response(&head);
         match self.response(Message { headers, body, trailers: None }).await {
             Ok(Outcome::Passed(Message { headers, body, .. })) => {
                 if headers.write_to_response(&mut head).is_err() {
                     return plain(StatusCode::BAD_GATEWAY);
                 }
-                correct_length(&mut head.headers, &body);
+                correct_length(&mut head.headers, had_body, &body);
                 Response::from_parts(head, body)
             }
             Ok(Outcome::Reply(reply)) => reply.into_response(),
@@ -152,70 +153,54 @@ impl BufferedStream {
     async fn pass(&mut self, side: Side, message: Message) -> Result<Outcome, Failure> {
         let Message { headers, body, trailers } = message;
         let (has_body, has_trailers) = (!body.is_empty(), trailers.is_some());
-        let end = !has_body && !has_trailers;
-        let action = match side {
-            Side::Request => self.stream.on_request_headers(headers, end, false)?,
-            Side::Response => self.stream.on_response_headers(headers, end, false)?,
-        };
+        let action = self.on_headers(side, headers, !has_body && !has_trailers)?;
         if let Some(early) = self.wait(side, action != HeadersAction::Continue).await? {
             return Ok(early.into());
         }
-        let headers = match side {
-            Side::Request => self.stream.release_request_headers(),
-            Side::Response => self.stream.release_response_headers(),
-        };
-        let mut passed = Message {
-            headers: headers.unwrap_or_else(|| Fields::new(side.kind())),
-            body: Bytes::new(),
-            trailers: None,
-        };
+        let headers = self.release_headers(side).unwrap_or_else(|| Fields::new(side.kind()));
+        let mut passed = Message { headers, body: Bytes::new(), trailers: None };
+        let (mut is_dropped, mut is_body_held) = (false, false);
         if has_body {
-            let action = match side {
-                Side::Request => self.stream.on_request_body(body.into(), !has_trailers)?,
-                Side::Response => self.stream.on_response_body(body.into(), !has_trailers)?,
-            };
-            let is_dropped = action == DataAction::StopIterationNoBuffer;
-            if let Some(early) = self.wait(side, action != DataAction::Continue).await? {
+            let action = self.on_body(side, body, !has_trailers)?;
+            is_dropped = action == DataAction::StopIterationNoBuffer;
+            let is_held = action != DataAction::Continue;
+            if has_trailers {
+                // Who holds the body waits for its end, and the trailers are the end.
+                match self.look(side) {
+                    Ok(goes_on) => is_body_held = is_held && !goes_on,
+                    Err(early) => return Ok(early.into()),
+                }
+            } else if let Some(early) = self.wait(side, is_held).await? {
                 return Ok(early.into());
             }
-            let body = self.release_body(side);
-            if !is_dropped {
-                passed.body = body.into();
-            }
+        }
+        if !is_body_held {
+            passed.body = self.release_body(side);
         }
         if let Some(trailers) = trailers {
-            let action = match side {
-                Side::Request => self.stream.on_request_trailers(trailers)?,
-                Side::Response => self.stream.on_response_trailers(trailers)?,
-            };
+            let action = self.on_trailers(side, trailers)?;
             if let Some(early) = self.wait(side, action != TrailersAction::Continue).await? {
                 return Ok(early.into());
             }
         }
+        if is_body_held {
+            passed.body = self.release_body(side);
+        }
+        if is_dropped {
+            passed.body = Bytes::new();
+        }
         // Also those that the plugin made at the end of the body.
-        passed.trailers = match side {
-            Side::Request => self.stream.release_request_trailers(),
-            Side::Response => self.stream.release_response_trailers(),
-        };
+        passed.trailers = self.release_trailers(side);
         Ok(Outcome::Passed(passed))
     }
 
     /// Looks at what a callback asked for, and waits for more while the plugin holds the message.
     async fn wait(&mut self, side: Side, is_held: bool) -> Result<Option<Early>, Failure> {
         loop {
-            let actions = self.stream.take_actions();
-            if let Some(reply) = actions.local_reply {
-                return Ok(Some(Early::Reply(reply)));
-            }
-            if actions.close.is_some() {
-                return Ok(Some(Early::Closed));
-            }
-            let goes_on = match side {
-                Side::Request => actions.continue_request,
-                Side::Response => actions.continue_response,
-            };
-            if goes_on || !is_held {
-                return Ok(None);
+            match self.look(side) {
+                Ok(goes_on) if goes_on || !is_held => return Ok(None),
+                Ok(_) => {}
+                Err(early) => return Ok(Some(early)),
             }
             if let Some(failure) = self.stream.failure() {
                 return Err(failure);
@@ -224,12 +209,67 @@ impl BufferedStream {
         }
     }
 
-    fn release_body(&mut self, side: Side) -> BodyBuffer {
+    /// Looks at what the plugin asked for: whether it lets go what it holds, or ends the exchange.
+    fn look(&mut self, side: Side) -> Result<bool, Early> {
+        let actions = self.stream.take_actions();
+        if let Some(reply) = actions.local_reply {
+            return Err(Early::Reply(reply));
+        }
+        if actions.close.is_some() {
+            return Err(Early::Closed);
+        }
+        Ok(match side {
+            Side::Request => actions.continue_request,
+            Side::Response => actions.continue_response,
+        })
+    }
+
+    fn on_headers(
+        &mut self,
+        side: Side,
+        headers: Fields,
+        end: bool,
+    ) -> Result<HeadersAction, Failure> {
+        match side {
+            Side::Request => self.stream.on_request_headers(headers, end, false),
+            Side::Response => self.stream.on_response_headers(headers, end, false),
+        }
+    }
+
+    fn on_body(&mut self, side: Side, body: Bytes, end: bool) -> Result<DataAction, Failure> {
+        match side {
+            Side::Request => self.stream.on_request_body(body.into(), end),
+            Side::Response => self.stream.on_response_body(body.into(), end),
+        }
+    }
+
+    fn on_trailers(&mut self, side: Side, trailers: Fields) -> Result<TrailersAction, Failure> {
+        match side {
+            Side::Request => self.stream.on_request_trailers(trailers),
+            Side::Response => self.stream.on_response_trailers(trailers),
+        }
+    }
+
+    fn release_headers(&mut self, side: Side) -> Option<Fields> {
+        match side {
+            Side::Request => self.stream.release_request_headers(),
+            Side::Response => self.stream.release_response_headers(),
+        }
+    }
+
+    fn release_body(&mut self, side: Side) -> Bytes {
         let body = match side {
             Side::Request => self.stream.release_request_body(),
             Side::Response => self.stream.release_response_body(),
         };
-        body.unwrap_or_default()
+        body.map_or_else(Bytes::new, Bytes::from)
+    }
+
+    fn release_trailers(&mut self, side: Side) -> Option<Fields> {
+        match side {
+            Side::Request => self.stream.release_request_trailers(),
+            Side::Response => self.stream.release_response_trailers(),
+        }
     }
 }
 
@@ -240,10 +280,11 @@ pub(crate) fn plain(status: StatusCode) -> Response<Bytes> {
     response
 }
 
-/// A length that is told must be the length that comes; one without a body tells another's.
-fn correct_length(headers: &mut HeaderMap, body: &Bytes) {
+/// A length that is told must be the length that comes. One that came without a body tells the
+/// length of another answer's.
+fn correct_length(headers: &mut HeaderMap, had_body: bool, body: &Bytes) {
     if let Some(length) = headers.get_mut(CONTENT_LENGTH)
-        && !body.is_empty()
+        && (had_body || !body.is_empty())
     {
         *length = HeaderValue::from(body.len());
     }

@@ -11,7 +11,8 @@
 //!
 //! A VM lives on one thread, a service on many: the plugin has a thread of its own, and whole
 //! messages travel to it and back, without trailers. Timers run there; calls to other services are
-//! not offered. A plugin that died is started anew with the next request.
+//! not offered. A plugin that died is started anew with the next request; one that dies again and
+//! again is tried less and less often, and requests get 503 meanwhile.
 
 mod service;
 mod thread;

@@ -100,7 +100,8 @@ async fn straight(
         Ok((mut response, _)) if is_switching(&response, upgrade.is_some()) => {
             let upstream = hyper::upgrade::on(&mut response);
             if let Some(client) = upgrade {
-                worker.spawn_tunnel(upgrade::splice(client, upstream));
+                let idle_timeout = worker.config().limits.stream_idle_timeout;
+                worker.spawn_tunnel(upgrade::splice(client, upstream, idle_timeout));
             }
             let mut headers = std::mem::take(response.headers_mut());
             note_upstream_time(&mut headers, begin);
@@ -371,7 +372,9 @@ fn upstream_request(
     let path = headers.take_pseudo(Pseudo::Path);
     let path = path.and_then(|path| Uri::from_maybe_shared(Bytes::from_owner(path)).ok());
     let authority = headers.take_pseudo(Pseudo::Authority);
-    if is_modified && whole.is_none() {
+    let is_upgrade = stream.may_upgrade();
+    if is_upgrade || is_modified && whole.is_none() {
+        // What follows an upgrade is no body, and no plugin can announce one.
         headers.remove_name(&CONTENT_LENGTH);
     }
     headers.retain(|name| *name != TRANSFER_ENCODING);
@@ -384,8 +387,7 @@ fn upstream_request(
     }
     let is_bare = stream.is_bare(Side::Request);
     let mut request = Request::new(match whole {
-        // What follows an upgrade is no body.
-        _ if stream.may_upgrade() => UpstreamBody::Empty,
+        _ if is_upgrade => UpstreamBody::Empty,
         Some(body) if body.is_empty() && (is_bare || map.contains_key(CONTENT_LENGTH)) => {
             // A plugin may have announced bytes that do not come.
             if let Some(length) = map.get_mut(CONTENT_LENGTH) {

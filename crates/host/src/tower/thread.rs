@@ -1,6 +1,6 @@
 //! The plugin's own thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet};
+use tokio::time::Instant;
 
 use super::LayerError;
 use crate::buffered::{BufferedStream, plain};
@@ -24,6 +25,10 @@ use crate::vm_state::VmConfig;
 
 /// Requests that wait for the thread to take them.
 const MAX_WAITING: usize = 1024;
+/// Wait after the first start anew that led nowhere; doubled each time. Source: ours.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+/// Longest wait between two starts.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// The way to the plugin's thread, which ends with the last clone.
 #[derive(Clone, Debug)]
@@ -48,6 +53,16 @@ struct Home {
     config: PluginConfig,
     plugin: RefCell<Option<Plugin>>,
     timer: RefCell<Option<AbortHandle>>,
+    back_off: Cell<BackOff>,
+}
+
+/// When the next start may be tried.
+#[derive(Clone, Copy, Debug, Default)]
+struct BackOff {
+    /// Starts in a row after which no exchange came to its end.
+    fruitless: u32,
+    /// No start before this moment.
+    not_before: Option<Instant>,
 }
 
 struct Services(Weak<Home>);
@@ -76,9 +91,8 @@ impl PluginThread {
             let Ok(runtime) = runtime else { return };
             let local = LocalSet::new();
             local.block_on(&runtime, async move {
-                let (plugin, timer) = (RefCell::default(), RefCell::default());
-                let home = Rc::new(Home { host, module, config, plugin, timer });
-                let first = home.plugin().map(drop);
+                let home = Rc::new(Home::new(host, module, config));
+                let first = home.start().map(drop);
                 let is_fine = first.is_ok();
                 // Whoever waits for it is still there: it started this thread.
                 let _ = started.send(first);
@@ -102,6 +116,11 @@ impl PluginThread {
 // === impl Home ===
 
 impl Home {
+    fn new(host: Arc<Host>, module: CompiledModule, config: PluginConfig) -> Self {
+        let (plugin, timer) = (RefCell::default(), RefCell::default());
+        Self { host, module, config, plugin, timer, back_off: Cell::default() }
+    }
+
     async fn serve(self: Rc<Self>, mut jobs: mpsc::Receiver<Job>) {
         while let Some(job) = jobs.recv().await {
             // Ends with its exchange, or with the thread.
@@ -112,24 +131,45 @@ impl Home {
         }
     }
 
-    /// The plugin, started anew if it died.
-    fn plugin(self: &Rc<Self>) -> Result<Plugin, StartError> {
+    /// The plugin, started anew if it died. `None` if it does not run, and it is too early to try
+    /// again or it does not start.
+    fn plugin(self: &Rc<Self>) -> Option<Plugin> {
         let running = self.plugin.borrow().clone().filter(|plugin| !plugin.vm().is_failed());
-        if let Some(plugin) = running {
-            return Ok(plugin);
-        }
+        running.or_else(|| {
+            let may_start = self.back_off.get().may_start(Instant::now());
+            may_start.then(|| self.start().ok()).flatten()
+        })
+    }
+
+    fn start(self: &Rc<Self>) -> Result<Plugin, StartError> {
+        let died = self.plugin.borrow_mut().take();
+        drop(died);
+        self.stop_timer();
+        self.back_off.set(self.back_off.get().after_start(Instant::now()));
         let vm = VmHandle::start(&self.host, &self.module, VmConfig::default())?;
         let services = Rc::new(Services(Rc::downgrade(self)));
-        let plugin = Plugin::start(&vm, &self.config, services)?;
-        *self.plugin.borrow_mut() = Some(plugin.clone());
-        Ok(plugin)
+        let started = Plugin::start(&vm, &self.config, services);
+        match &started {
+            Ok(plugin) => *self.plugin.borrow_mut() = Some(plugin.clone()),
+            Err(_) => self.stop_timer(),
+        }
+        started
+    }
+
+    /// A timer that outlives its plugin would tick the next one.
+    fn stop_timer(&self) {
+        if let Some(timer) = self.timer.borrow_mut().take() {
+            timer.abort();
+        }
     }
 
     async fn exchange(self: Rc<Self>, job: Job) {
         let Job { request, passed, response, hold } = job;
-        let plugin = self.plugin().ok();
-        let stream = plugin.and_then(|plugin| BufferedStream::open(&plugin, Rc::new(PlainStream)));
-        let Some(mut stream) = stream else {
+        let opened = self.plugin().and_then(|plugin| {
+            let stream = BufferedStream::open(&plugin, Rc::new(PlainStream))?;
+            Some((plugin, stream))
+        });
+        let Some((plugin, mut stream)) = opened else {
             let _ = passed.send(Err(plain(StatusCode::SERVICE_UNAVAILABLE)));
             return;
         };
@@ -150,6 +190,28 @@ impl Home {
             let _ = back.send(Response::from_parts(parts, body));
         }
         stream.finish(log);
+        if !plugin.vm().is_failed() {
+            self.back_off.set(BackOff::default());
+        }
+    }
+}
+
+// === impl BackOff ===
+
+impl BackOff {
+    fn may_start(self, now: Instant) -> bool {
+        self.not_before.is_none_or(|moment| moment <= now)
+    }
+
+    /// Until an exchange comes to its end, this start counts as fruitless. The first start anew is
+    /// free.
+    fn after_start(self, now: Instant) -> Self {
+        let failed = self.fruitless.checked_sub(1);
+        let not_before = failed.and_then(|failed| {
+            let delay = FIRST_BACK_OFF.saturating_mul(1 << failed.min(16)).min(LONGEST_BACK_OFF);
+            now.checked_add(delay)
+        });
+        Self { fruitless: self.fruitless.saturating_add(1), not_before }
     }
 }
 
@@ -158,9 +220,7 @@ impl Home {
 impl PluginServices for Services {
     fn set_tick_period(&self, period: Option<Duration>) {
         let Some(home) = self.0.upgrade() else { return };
-        if let Some(timer) = home.timer.borrow_mut().take() {
-            timer.abort();
-        }
+        home.stop_timer();
         let Some(period) = period else { return };
         let weak = self.0.clone();
         // Ends with the plugin, which it holds weakly, or when another period is set.
@@ -175,5 +235,87 @@ impl PluginServices for Services {
             }
         });
         *home.timer.borrow_mut() = Some(timer.abort_handle());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ticks from its first request on, and dies of a body.
+    const GUEST: &str = r#"(module
+      (import "env" "proxy_set_tick_period_milliseconds" (func $tick (param i32) (result i32)))
+      (memory (export "memory") 2)
+      (func (export "proxy_abi_version_0_2_1"))
+      (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+      (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (drop (call $tick (i32.const 3600000)))
+        (i32.const 0))
+      (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) unreachable))"#;
+
+    fn home() -> Rc<Home> {
+        let host = Arc::new(Host::new().unwrap());
+        let module = CompiledModule::compile(&host, &wat::parse_str(GUEST).unwrap()).unwrap();
+        Rc::new(Home::new(host, module, PluginConfig::default()))
+    }
+
+    /// What becomes of one exchange that has no answer.
+    async fn exchange(home: &Rc<Home>, body: &'static str) -> Option<StatusCode> {
+        let (passed, has_passed) = oneshot::channel();
+        let (_, response) = oneshot::channel();
+        let request = Request::new(Bytes::from(body));
+        let hold = Duration::from_mins(1);
+        Rc::clone(home).exchange(Job { request, passed, response, hold }).await;
+        has_passed.await.unwrap().err().map(|answer| answer.status())
+    }
+
+    #[tokio::test]
+    async fn a_timer_ends_with_its_start() {
+        let run = async {
+            let home = home();
+            assert_eq!(exchange(&home, "").await, None);
+            let timer = home.timer.borrow().clone().unwrap();
+            assert_eq!(exchange(&home, "!").await, Some(StatusCode::SERVICE_UNAVAILABLE));
+            assert!(home.plugin().is_some());
+            tokio::task::yield_now().await;
+            assert!(timer.is_finished());
+            assert!(home.timer.borrow().is_none());
+        };
+        LocalSet::new().run_until(run).await;
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_always_dies_is_not_started_for_every_request() {
+        let run = async {
+            let home = home();
+            for _ in 0..2 {
+                assert_eq!(exchange(&home, "!").await, Some(StatusCode::SERVICE_UNAVAILABLE));
+            }
+            let late = Instant::now() + Duration::from_mins(1);
+            let not_before = Some(late);
+            home.back_off.set(BackOff { not_before, ..home.back_off.get() });
+            assert_eq!(exchange(&home, "").await, Some(StatusCode::SERVICE_UNAVAILABLE));
+            assert_eq!(home.back_off.get().fruitless, 2);
+            home.back_off.set(BackOff { not_before: None, ..home.back_off.get() });
+            assert_eq!(exchange(&home, "").await, None);
+            assert_eq!(home.back_off.get().fruitless, 0);
+        };
+        LocalSet::new().run_until(run).await;
+    }
+
+    #[test]
+    fn waits_become_longer_until_they_are_long_enough() {
+        let now = Instant::now();
+        let mut back_off = BackOff::default();
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            assert!(back_off.may_start(back_off.not_before.unwrap_or(now)));
+            back_off = back_off.after_start(now);
+            waits.extend(back_off.not_before.map(|moment| (moment - now).as_millis()));
+            assert_eq!(back_off.may_start(now), back_off.not_before.is_none());
+        }
+        assert_eq!(waits.len(), 19);
+        assert_eq!(waits[..4], [50, 100, 200, 400]);
+        assert_eq!(waits.last(), Some(&LONGEST_BACK_OFF.as_millis()));
     }
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "so they are rewritten when asked")]
 
 mod access_logs;
+mod buffered;
 mod buffers;
 mod calls;
 mod capabilities;
