@@ -1,5 +1,7 @@
 //! An axum service that runs a plugin in three lines.
 
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
 use axum::Router;
 use axum::body::Body;
 use axum::routing::post;

@@ -42,8 +42,10 @@ fn trailed(kind: FieldsKind) -> Message {
     Message { headers: Fields::new(kind), body: "body".into(), trailers: Some(trailers) }
 }
 
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The body and the trailers, if the message passed.
-fn passed(outcome: Outcome) -> (Bytes, Vec<(Vec<u8>, Vec<u8>)>) {
+fn passed(outcome: Outcome) -> (Bytes, Pairs) {
     let Outcome::Passed(Message { body, trailers, .. }) = outcome else {
         panic!("{outcome:?}");
     };

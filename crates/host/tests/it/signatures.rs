@@ -177,12 +177,11 @@ fn rsa_signs_as_openssl_does() {
 #[test]
 fn what_a_curve_signs_verifies() {
     let sign = escaped(&message(&[(1, b"sha256"), (2, EC_KEY), (3, TEXT)]));
-    let mut guest = String::new();
-    for (name, text) in [("same", TEXT), ("other", b"another text")] {
+    let verified = [("same", TEXT), ("other", b"another text")].map(|(name, text)| {
         let begin = message(&[(1, b"sha256"), (2, EC_PUBLIC), (4, text)]);
         let (begin, len) = (escaped(&begin), begin.len());
         // Behind the flag of the result stands the signature, which only needs another tag.
-        guest += &format!(
+        format!(
             "(drop (call $proxy_call_foreign_function 'sign' '{sign}' #0x800 #0x804))
              (memory.copy #0x38000 '{begin}')
              (memory.copy #{at} (i32.add (i32.load #0x800) #2) (i32.sub (i32.load #0x804) #2))
@@ -190,10 +189,10 @@ fn what_a_curve_signs_verifies() {
              (call $got '{name}' (call $proxy_call_foreign_function 'verify_signature'
                #0x38000 (i32.add #{len} (i32.sub (i32.load #0x804) #2)) @out))\n",
             at = 0x38000 + len,
-        );
-    }
+        )
+    });
     check(
-        &format!("on tick:\n{guest}"),
+        &format!("on tick:\n{}", verified.concat()),
         expect![[r#"
             > tick
             1: same OK "\08\01"

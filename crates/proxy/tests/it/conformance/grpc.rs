@@ -123,11 +123,11 @@ fn streaming(method: &str, messages: &[&str]) -> String {
                 (i32.const 0)))"
         )
     };
-    let sent: Vec<String> = messages.iter().map(send).collect();
+    let lines: Vec<String> = messages.iter().map(send).collect();
     format!(
         "(if (call $grpc_stream 'c' 'pkg.Service' '{method}' {{x-bin: AAEC}}
             (i32.const 0x10c)) (then (unreachable)))\n{}\n",
-        sent.join("\n")
+        lines.join("\n")
     )
 }
 

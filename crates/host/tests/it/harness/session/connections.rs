@@ -82,16 +82,18 @@ impl Session {
         match self.shown(action) {
             None => {}
             Some(NetworkAction::StopIteration) => {
-                let held = match is_downstream {
-                    true => connection.downstream_data_len(),
-                    false => connection.upstream_data_len(),
+                let held = if is_downstream {
+                    connection.downstream_data_len()
+                } else {
+                    connection.upstream_data_len()
                 };
                 self.add(format!("= holds {held} bytes"));
             }
             Some(NetworkAction::Continue) => {
-                let data = match is_downstream {
-                    true => connection.release_downstream_data(),
-                    false => connection.release_upstream_data(),
+                let data = if is_downstream {
+                    connection.release_downstream_data()
+                } else {
+                    connection.release_upstream_data()
                 };
                 self.data(side, data);
             }
