@@ -341,7 +341,7 @@ impl CustomKind {
 
 /// Labels and name of a metric in whose name a plugin wrote `tag.=.value;.;` any number of times.
 ///
-/// Source: Istio's convention, which its proxies take apart by configured expressions.
+/// What is nothing but tags is a name. Source: Istio's convention, which its proxies take apart by configured expressions.
 fn tagged_name(name: &str) -> (Labels, String) {
     let mut labels: Labels = Vec::new();
     let mut rest = name;
@@ -356,7 +356,11 @@ fn tagged_name(name: &str) -> (Labels, String) {
         labels.push((tag, value.to_owned()));
         rest = after;
     }
-    (labels, prometheus_name(rest.trim_start_matches(['.', '_'])))
+    let rest = rest.trim_start_matches(['.', '_']);
+    if rest.is_empty() {
+        return (Vec::new(), prometheus_name(name));
+    }
+    (labels, prometheus_name(rest))
 }
 
 /// Every character but letters, digits and `_` becomes `_`. Source: Envoy.
@@ -384,6 +388,7 @@ mod tests {
             assert!(labels.is_empty());
             assert_eq!(found, expected.replace('=', "_"));
         }
+        assert_eq!(tagged_name("a.=.1;.;"), (Vec::new(), "a___1___".to_owned()));
         let twice = tagged_name("a.=.1;.;a.=.2;.;n");
         assert_eq!(twice.0.len(), 1);
     }

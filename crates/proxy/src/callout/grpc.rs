@@ -200,16 +200,18 @@ async fn read(
 ) -> Result<GrpcStatus> {
     let (parts, body) = response.into_parts();
     let mut body = LeasedBody::new(body, lease);
+    let stopped = || GrpcStatus::new(GrpcStatus::INTERNAL, "more than one message was received");
     let http_status = parts.status.as_u16();
-    let in_headers = status_of(&parts.headers);
+    if body.is_end_stream() {
+        return read_headers_alone(http_status, parts.headers, each);
+    }
     let mut headers = Fields::from_header_map(FieldsKind::Response, parts.headers);
     headers.set_pseudo(Pseudo::Status, HeaderValue::from(http_status));
-    if http_status != 200 {
-        return Err(GrpcStatus::new(grpc_status(http_status), ""));
-    }
-    let stopped = || GrpcStatus::new(GrpcStatus::INTERNAL, "more than one message was received");
     if !each(GrpcEvent::InitialMetadata(headers)) {
         return Err(stopped());
+    }
+    if http_status != 200 {
+        return Err(GrpcStatus::new(grpc_status(http_status), ""));
     }
     let mut deframer = Deframer { buffer: BytesMut::new(), max_message_bytes };
     while let Some(frame) = body.frame().await {
@@ -232,8 +234,22 @@ async fn read(
             }
         }
     }
-    // A response that is only headers tells its status there.
-    Ok(in_headers.unwrap_or_else(no_status))
+    Ok(no_status())
+}
+
+/// A response that is only headers: they are its trailers, behind no initial metadata.
+fn read_headers_alone(
+    http_status: u16,
+    headers: HeaderMap,
+    mut each: impl FnMut(GrpcEvent) -> bool,
+) -> Result<GrpcStatus> {
+    each(GrpcEvent::InitialMetadata(Fields::new(FieldsKind::Response)));
+    let status = status_of(&headers);
+    if http_status != 200 && status.is_none() {
+        return Err(GrpcStatus::new(grpc_status(http_status), ""));
+    }
+    each(GrpcEvent::TrailingMetadata(Fields::from_header_map(FieldsKind::Trailers, headers)));
+    Ok(status.unwrap_or_else(no_status))
 }
 
 fn no_status() -> GrpcStatus {

@@ -139,6 +139,13 @@ fn a_stream_echoes_to_its_end() {
     assert_told(&begin, "0, 0, 0, initial AAEC, message one, message two, trailing t, close 0, . ");
 }
 
+#[test]
+fn headers_alone_are_the_trailers_of_a_stream() {
+    let fail = streaming("Fail", &[]);
+    assert_told(&fail, "initial -, trailing -, close 7, not allowed{via_upstream}. ");
+    assert_told(&streaming("Http", &[]), "initial -, close 14, . ");
+}
+
 // Checks: GC-07
 #[test]
 fn nothing_is_sent_on_a_stream_that_was_cancelled() {

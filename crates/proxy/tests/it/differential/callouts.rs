@@ -21,15 +21,26 @@ const GO_ON: &str = "
     (if (call $take_held)
         (then (call $add #request 'x-called' 'yes') (call $continue #0)))";
 
+/// The same of an answer that is too long for a line of the log.
+const SAY_LENGTH: &str = "
+    (call $log_number (local.get $size))
+    (call $body #call_body)
+    (call $log_number)
+    (drop)";
+
 /// A plugin that calls `auth` for each request, which waits unless the call is refused.
 fn calling(headers: &str, body: &str, timeout: u32) -> Case {
+    calling_for(headers, body, timeout, SAY)
+}
+
+fn calling_for(headers: &str, body: &str, timeout: u32, say: &str) -> Case {
     guest(&format!(
         "on request_headers:
             (call $hold (local.get $context))
             (call $log_number (call $http_call 'auth' {headers} {body} #{timeout}))
             (if (i32.eqz (i32.load (i32.const 0x10c))) (then (return #0)))
             (return #pause)
-        on http_call_response: {SAY} {GO_ON}"
+        on http_call_response: {say} {GO_ON}"
     ))
     .log()
 }
@@ -55,9 +66,9 @@ cases! {
     an_answer_without_a_body => answered(|_| Reply::new(204).header("x-b", "2").into());
     an_answer_of_404 => answered(|_| Reply::new(404).body("none").into());
     an_answer_of_503 => answered(|_| Reply::new(503).body("busy").into());
-    an_answer_as_large_as_the_buffer => answered(|_| {
-        Reply::new(200).body("a".repeat(1 << 20)).into()
-    });
+    an_answer_as_large_as_the_buffer => calling_for(HEADERS, "''", 0, SAY_LENGTH)
+        .cluster("auth", || Upstream::scripted(|_| Reply::new(200).body("a".repeat(1 << 20)).into()))
+        .send([get("/")]);
     a_call_with_a_body => calling(
         "{:method: POST; :path: /check?a=b; :authority: auth.test; x-a: 1; x-a: 2}", "'question'", 0,
     ).cluster("auth", Upstream::echo).send([get("/"), post("/", "hello")]);
