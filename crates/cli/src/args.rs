@@ -124,7 +124,7 @@ pub(crate) struct RunArguments {
     /// Host that plugins may call by its address, without a name for it; may be repeated.
     #[arg(long = "callout-host", value_name = "HOST:PORT")]
     pub(crate) callout_hosts: Vec<UpstreamAddress>,
-    /// Requests that go to a cluster and not to the upstream, as [HOST]/PREFIX=CLUSTER; may be
+    /// Requests that go to a cluster and not to the upstream, as `[HOST]/PREFIX=CLUSTER`; may be
     /// repeated, the first that fits counts. HOST may begin with `*.`.
     #[arg(long = "route", value_name = "[HOST]/PREFIX=CLUSTER", value_parser = parse_route)]
     pub(crate) routes: Vec<Route>,
@@ -261,7 +261,7 @@ pub(crate) struct StoreArguments {
     /// repeated.
     #[arg(long = "insecure-registry", value_name = "HOST")]
     pub(crate) insecure_registries: Vec<String>,
-    /// Registry that is asked in place of another one, as REGISTRY=HOST[:PORT][/PATH]; may be
+    /// Registry that is asked in place of another one, as `REGISTRY=HOST[:PORT][/PATH]`; may be
     /// repeated.
     #[arg(long = "registry-mirror", value_name = "REGISTRY=MIRROR", value_parser = parse_mirror)]
     pub(crate) mirrors: Vec<(String, String)>,
