@@ -6,7 +6,7 @@
 //! of which has the digest that the one before it names.
 
 use std::{
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use wasmplug_api::Digest;
 
 use crate::{
+    files,
     image::{Document, IndexEntry, Packing},
     request::ContentDigests,
     unpack::{inflate, module_in_tar},
@@ -56,21 +57,7 @@ impl ChainStore {
 
     /// Forgets all but the images with these manifests.
     pub(crate) fn retain(&self, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
-        let entries = match fs_err::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            if !entry.file_name().to_str().is_some_and(&is_wanted) {
-                match fs_err::remove_dir_all(entry.path()) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
+        files::retain(&self.directory, is_wanted, fs_err::remove_dir_all)
     }
 
     /// `None` where the way ends.
@@ -100,9 +87,7 @@ impl ChainStore {
     /// A part that has its digest.
     fn part(&self, manifest: &Digest, digest: &Digest) -> Option<Bytes> {
         let path = self.directory.join(manifest.hex()).join(digest.hex());
-        let mut bytes = Vec::new();
-        let file = fs_err::File::open(path).ok()?;
-        file.take(self.max_bytes).read_to_end(&mut bytes).ok()?;
+        let bytes = files::read_at_most(&path, self.max_bytes).ok()?;
         (Digest::sha256_of(&bytes) == *digest).then(|| Bytes::from(bytes))
     }
 }

@@ -4,13 +4,13 @@
 //! that it is signed, and what is enough for one key is not taken for enough by another.
 
 use std::{
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
 };
 
 use wasmplug_api::Digest;
 
-use crate::{signature::Evidence, write::Writer};
+use crate::{files, signature::Evidence, write::Writer};
 
 /// Largest file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -57,30 +57,11 @@ impl EvidenceStore {
 
     /// Forgets all but these.
     pub(crate) fn retain(&self, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
-        let entries = match fs_err::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            if !entry.file_name().to_str().is_some_and(&is_wanted) {
-                match fs_err::remove_file(entry.path()) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
+        files::retain(&self.directory, is_wanted, fs_err::remove_file)
     }
 
     fn read_one(&self, subject: &Digest) -> Option<Vec<Evidence>> {
-        let mut bytes = Vec::new();
-        fs_err::File::open(self.path(subject))
-            .ok()?
-            .take(MAX_BYTES)
-            .read_to_end(&mut bytes)
-            .ok()?;
+        let bytes = files::read_at_most(&self.path(subject), MAX_BYTES).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 

@@ -59,6 +59,7 @@ mod disk;
 mod error;
 mod evidence;
 mod fetch;
+mod files;
 mod flight;
 mod image;
 mod index;
