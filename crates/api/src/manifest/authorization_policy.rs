@@ -93,11 +93,20 @@ fn alternatives<T: Default>(
     values
 }
 
-fn source(mut fields: Fields<'_>, findings: &mut Findings) -> Source {
-    let mut values = |name, not_name| ValueMatch {
+fn value_match(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    not_name: &'static str,
+    findings: &mut Findings,
+) -> ValueMatch {
+    ValueMatch {
         values: fields.strings(name, findings),
         not_values: fields.strings(not_name, findings),
-    };
+    }
+}
+
+fn source(mut fields: Fields<'_>, findings: &mut Findings) -> Source {
+    let mut values = |name, not_name| value_match(&mut fields, name, not_name, findings);
     let source = Source {
         principals: values("principals", "notPrincipals"),
         request_principals: values("requestPrincipals", "notRequestPrincipals"),
@@ -112,10 +121,7 @@ fn source(mut fields: Fields<'_>, findings: &mut Findings) -> Source {
 }
 
 fn operation(mut fields: Fields<'_>, findings: &mut Findings) -> Operation {
-    let mut values = |name, not_name| ValueMatch {
-        values: fields.strings(name, findings),
-        not_values: fields.strings(not_name, findings),
-    };
+    let mut values = |name, not_name| value_match(&mut fields, name, not_name, findings);
     let operation = Operation {
         hosts: values("hosts", "notHosts"),
         ports: values("ports", "notPorts"),

@@ -208,6 +208,16 @@ impl<'a> Policy<'a> {
         }
     }
 
+    /// Takes a scope in which only one policy counts; returns why it does not if an older one has.
+    pub(super) fn take_scope<'p>(&'p self, scope: &mut Option<&'p Self>) -> Option<LeftOut> {
+        let Some(older) = scope else {
+            *scope = Some(self);
+            return None;
+        };
+        let name = older.meta.namespaced_name();
+        Some(self.left_out(format!("`{name}` has the same scope and is older or first by name")))
+    }
+
     fn identity(&self) -> (&'static str, &'a str, &'a str) {
         (self.kind, &self.meta.namespace, &self.meta.name)
     }

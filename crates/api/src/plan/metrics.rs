@@ -37,14 +37,7 @@ pub(super) fn merge(
             Width::Namespace => &mut scopes[1],
             Width::Workload => &mut scopes[2],
         };
-        match place {
-            None => *place = Some(policy),
-            Some(older) => {
-                let name = older.meta.namespaced_name();
-                let reason = format!("`{name}` has the same scope and is older or first by name");
-                left_out.push(policy.left_out(reason));
-            }
-        }
+        left_out.extend(policy.take_scope(place));
     }
     let mut merged = Merged { has_prometheus: true, ..Merged::default() };
     let mut applied = Vec::new();

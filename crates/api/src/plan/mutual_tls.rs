@@ -32,14 +32,7 @@ pub(super) fn resolve(
             (true, false) => namespace,
             (true, true) => mesh,
         };
-        match place {
-            None => *place = Some(policy),
-            Some(older) => {
-                let name = older.meta.namespaced_name();
-                let reason = format!("`{name}` has the same scope and is older or first by name");
-                left_out.push(policy.left_out(reason));
-            }
-        }
+        left_out.extend(policy.take_scope(place));
     }
     let mut decided: Option<PlannedMutualTls> = None;
     for policy in scopes.into_iter().flatten() {
