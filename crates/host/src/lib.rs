@@ -29,6 +29,7 @@
 
 pub mod abi;
 
+mod back_off;
 mod body;
 mod buffered;
 mod callbacks;
@@ -63,6 +64,7 @@ mod vm_state;
 #[cfg(feature = "tower")]
 pub mod tower;
 
+pub use self::back_off::BackOff;
 pub use self::body::BodyBuffer;
 pub use self::buffered::{BufferedStream, Message, Outcome};
 pub use self::callout::{GrpcCall, GrpcStatus, GrpcTarget, HttpCall, HttpCallResponse};

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use wasmplug_host::abi::{NetworkAction, PeerType};
 use wasmplug_host::{BodyBuffer, Failure, NetworkStream, StreamHost};
 
-pub(crate) use self::relay::{Writing, poll_read_available, relay};
+pub(crate) use self::relay::{Writing, poll_read_available, relay, reset};
 use crate::attributes::StreamShared;
 use crate::filters::wasm::WasmFactory;
 

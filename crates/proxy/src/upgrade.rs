@@ -4,7 +4,6 @@
 //! of the request and of the response, which never end. Source: Envoy's upgrades.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,12 +13,11 @@ use http::{HeaderMap, Request, Version};
 use hyper::body::Body;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, Sleep};
 use wasmplug_host::BodyBuffer;
 
 use crate::body::FinishOnDrop;
 use crate::filter::Side;
-use crate::network::{Writing, poll_read_available};
+use crate::network::{Writing, poll_read_available, reset};
 use crate::stream::Stream;
 
 /// What is spoken after an upgrade that is let through. Source: Istio allows just this one.
@@ -82,12 +80,6 @@ pub(crate) async fn splice(client: OnUpgrade, upstream: OnUpgrade, idle_timeout:
         idle.as_mut().poll(cx)
     })
     .await;
-}
-
-fn reset(idle: Pin<&mut Sleep>, timeout: Duration) {
-    if let Some(deadline) = Instant::now().checked_add(timeout) {
-        idle.reset(deadline);
-    }
 }
 
 /// Moves bytes between both ends, through the plugins of the stream, which then ends.

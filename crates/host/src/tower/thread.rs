@@ -3,15 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet};
-use tokio::time::Instant;
 
 use super::LayerError;
+use crate::back_off::BackOff;
 use crate::buffered::{BufferedStream, plain};
 use crate::compiled_module::CompiledModule;
 use crate::error::StartError;
@@ -25,11 +25,6 @@ use crate::vm_state::VmConfig;
 
 /// Requests that wait for the thread to take them.
 const MAX_WAITING: usize = 1024;
-/// Wait after the first start anew that led nowhere; doubled each time. Source: ours.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
-/// Longest wait between two starts.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
-
 /// The way to the plugin's thread, which ends with the last clone.
 #[derive(Clone, Debug)]
 pub(super) struct PluginThread {
@@ -54,15 +49,6 @@ struct Home {
     plugin: RefCell<Option<Plugin>>,
     timer: RefCell<Option<AbortHandle>>,
     back_off: Cell<BackOff>,
-}
-
-/// When the next start may be tried.
-#[derive(Clone, Copy, Debug, Default)]
-struct BackOff {
-    /// Starts in a row after which no exchange came to its end.
-    fruitless: u32,
-    /// No start before this moment.
-    not_before: Option<Instant>,
 }
 
 struct Services(Weak<Home>);
@@ -145,7 +131,7 @@ impl Home {
         let died = self.plugin.borrow_mut().take();
         drop(died);
         self.stop_timer();
-        self.back_off.set(self.back_off.get().after_start(Instant::now()));
+        self.back_off.set(self.back_off.get().after_start(Instant::now(), 0.0));
         let vm = VmHandle::start(&self.host, &self.module, VmConfig::default())?;
         let services = Rc::new(Services(Rc::downgrade(self)));
         let started = Plugin::start(&vm, &self.config, services);
@@ -193,25 +179,6 @@ impl Home {
         if !plugin.vm().is_failed() {
             self.back_off.set(BackOff::default());
         }
-    }
-}
-
-// === impl BackOff ===
-
-impl BackOff {
-    fn may_start(self, now: Instant) -> bool {
-        self.not_before.is_none_or(|moment| moment <= now)
-    }
-
-    /// Until an exchange comes to its end, this start counts as fruitless. The first start anew is
-    /// free.
-    fn after_start(self, now: Instant) -> Self {
-        let failed = self.fruitless.checked_sub(1);
-        let not_before = failed.and_then(|failed| {
-            let delay = FIRST_BACK_OFF.saturating_mul(1 << failed.min(16)).min(LONGEST_BACK_OFF);
-            now.checked_add(delay)
-        });
-        Self { fruitless: self.fruitless.saturating_add(1), not_before }
     }
 }
 
@@ -301,21 +268,5 @@ mod tests {
             assert_eq!(home.back_off.get().fruitless, 0);
         };
         LocalSet::new().run_until(run).await;
-    }
-
-    #[test]
-    fn waits_become_longer_until_they_are_long_enough() {
-        let now = Instant::now();
-        let mut back_off = BackOff::default();
-        let mut waits = Vec::new();
-        for _ in 0..20 {
-            assert!(back_off.may_start(back_off.not_before.unwrap_or(now)));
-            back_off = back_off.after_start(now);
-            waits.extend(back_off.not_before.map(|moment| (moment - now).as_millis()));
-            assert_eq!(back_off.may_start(now), back_off.not_before.is_none());
-        }
-        assert_eq!(waits.len(), 19);
-        assert_eq!(waits[..4], [50, 100, 200, 400]);
-        assert_eq!(waits.last(), Some(&LONGEST_BACK_OFF.as_millis()));
     }
 }

@@ -108,7 +108,8 @@ pub(crate) async fn relay<T: AsyncRead + AsyncWrite + Unpin>(
     chain.close(peer);
 }
 
-fn reset(idle: Pin<&mut Sleep>, timeout: Duration) {
+/// Begins to wait anew.
+pub(crate) fn reset(idle: Pin<&mut Sleep>, timeout: Duration) {
     if let Some(deadline) = Instant::now().checked_add(timeout) {
         idle.reset(deadline);
     }

@@ -4,12 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use tokio::time::Instant;
 use wasmplug_api::FailStrategy;
 use wasmplug_host::{
-    Failure, Host, NetworkStream, Plugin, StartError, StreamHost, VmHandle, WeakVmHandle,
+    BackOff, Failure, Host, NetworkStream, Plugin, StartError, StreamHost, VmHandle, WeakVmHandle,
 };
 
 use super::WasmFilter;
@@ -17,11 +16,6 @@ use super::services::WorkerServices;
 use crate::attributes::StreamShared;
 use crate::plugin_home::PluginHome;
 use crate::snapshot::{PluginSpec, VmKey};
-
-/// Wait after the first start that led nowhere; doubled each time. Source: ours.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
-/// Longest wait between two starts.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// The VMs of one worker, by what they are made of. Plugins of the same key share one.
 ///
@@ -52,15 +46,6 @@ pub(crate) struct Runner {
 pub(crate) struct Retired {
     runner: Rc<Runner>,
     services: Rc<WorkerServices>,
-}
-
-/// When the next start may be tried.
-#[derive(Clone, Copy, Debug, Default)]
-struct BackOff {
-    /// Starts in a row after which no stream came to its end.
-    fruitless: u32,
-    /// No start before this moment.
-    not_before: Option<Instant>,
 }
 
 // === impl VmTable ===
@@ -142,7 +127,7 @@ impl WasmFactory {
 
     /// A stream came to its end with the plugin alive.
     pub(crate) fn stream_finished(&self) {
-        if self.back_off.get().fruitless > 0 {
+        if self.back_off.get().is_fruitless() {
             self.back_off.set(BackOff::default());
         }
     }
@@ -162,22 +147,20 @@ impl WasmFactory {
 
     /// Starts the plugin in a fresh VM unless it is too early.
     fn restart(&self) {
-        let mut back_off = self.back_off.get();
+        let back_off = self.back_off.get();
         let now = Instant::now();
-        if back_off.not_before.is_some_and(|moment| now < moment) {
+        if !back_off.may_start(now) {
             self.spec().stats.count_refused_start();
             return;
         }
         let died = self.runner.plugin.borrow_mut().take();
-        let is_restart = died.is_some() || back_off.fruitless > 0;
+        let is_restart = died.is_some() || back_off.is_fruitless();
         if died.is_some() {
             self.spec().stats.count_stop();
         }
         drop(died);
-        // Until a stream comes to its end, this start counts as fruitless. The first is free.
-        back_off.not_before = back_off.fruitless.checked_sub(1).map(|failed| now + delay(failed));
-        back_off.fruitless = back_off.fruitless.saturating_add(1);
-        self.back_off.set(back_off);
+        // At random, so that workers do not start in step.
+        self.back_off.set(back_off.after_start(now, fastrand::f64()));
         self.runner.generation.set(self.runner.generation.get().wrapping_add(1));
         self.services.stop();
         let services = Rc::clone(&self.services) as Rc<dyn wasmplug_host::PluginServices>;
@@ -240,10 +223,4 @@ impl std::fmt::Debug for WasmFactory {
             .field("resource", &self.spec().resource)
             .finish_non_exhaustive()
     }
-}
-
-/// Exponential, with up to half of it added at random, so that workers do not start in step.
-fn delay(failed: u32) -> Duration {
-    let delay = FIRST_BACK_OFF.saturating_mul(1 << failed.min(16)).min(LONGEST_BACK_OFF);
-    delay.mul_f64(1.0 + fastrand::f64() / 2.0)
 }

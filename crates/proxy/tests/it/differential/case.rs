@@ -86,6 +86,21 @@ pub(super) fn guest(text: &str) -> Case {
     case().plugin(Plugin::guest(text))
 }
 
+/// A case whose plugin adds a byte at the end of each body, so that no announced length holds.
+pub(super) fn changing() -> Case {
+    guest(
+        "
+        on request_headers:
+            (call $remove #request 'content-length')
+        on request_body:
+            (if (local.get $end) (then (call $set_body #0 #all #0 '!')))
+        on response_headers:
+            (call $remove #response 'content-length')
+        on response_body:
+            (if (local.get $end) (then (call $set_body #1 #all #0 '!')))",
+    )
+}
+
 /// GET.
 pub(super) fn get(path: &str) -> Request {
     request("GET", path, "", "")

@@ -2,7 +2,7 @@
 
 use wasmplug_testkit::{Received, Reply, Scripted, Upstream};
 
-use super::case::{Case, case, get, guest, post, request};
+use super::case::{Case, case, changing, get, guest, post, request};
 use super::cases;
 use crate::harness::Plugin;
 
@@ -36,21 +36,6 @@ fn telling() -> Case {
             (call $log 'log')",
     )
     .log()
-}
-
-/// Adds a byte at the end of each body.
-fn changing() -> Case {
-    guest(
-        "
-        on request_headers:
-            (call $remove #request 'content-length')
-        on request_body:
-            (if (local.get $end) (then (call $set_body #0 #all #0 '!')))
-        on response_headers:
-            (call $remove #response 'content-length')
-        on response_body:
-            (if (local.get $end) (then (call $set_body #1 #all #0 '!')))",
-    )
 }
 
 fn trailing(case: Case) -> Case {

@@ -1,6 +1,6 @@
 //! Bodies of every size, both ways, with plugins that pass, change and hold them.
 
-use super::case::{Case, Request, get, guest, request};
+use super::case::{Case, Request, changing, get, guest, request};
 use super::cases;
 
 const KIB: usize = 1024;
@@ -11,21 +11,6 @@ fn passing() -> Case {
         "
         on request_body:
         on response_body:",
-    )
-}
-
-/// Adds a byte at the end, so that no announced length holds.
-fn changing() -> Case {
-    guest(
-        "
-        on request_headers:
-            (call $remove #request 'content-length')
-        on request_body:
-            (if (local.get $end) (then (call $set_body #0 #all #0 '!')))
-        on response_headers:
-            (call $remove #response 'content-length')
-        on response_body:
-            (if (local.get $end) (then (call $set_body #1 #all #0 '!')))",
     )
 }
 

@@ -32,8 +32,6 @@ const CALLBACKS: &[(&str, &[&str], Option<u32>)] = &[
     ("log", &[], None),
     ("done", &[], Some(1)),
     ("delete", &[], None),
-    ("http_call_response", &["token", "headers", "size", "trailers"], None),
-    ("queue_ready", &["token"], None),
     ("new_connection", &[], Some(0)),
     ("downstream_data", &["size", "end"], Some(0)),
     ("upstream_data", &["size", "end"], Some(0)),
