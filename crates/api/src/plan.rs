@@ -30,6 +30,7 @@ pub use self::workload::{
 use crate::diagnostic::with_causes;
 use crate::digest::Digest;
 use crate::manifest::Resource;
+use crate::mesh_config::PathNormalization;
 use crate::meta::{CreationTime, NamespacedName, ObjectMeta, Position};
 use crate::module_url::ModuleUrl;
 use crate::plugin_config::plugin_config_json;
@@ -46,6 +47,11 @@ pub struct Plan {
     pub network_plugins: Vec<PlannedPlugin>,
     /// Which connections are accepted; only for the inbound chain of a sidecar.
     pub mutual_tls: Option<PlannedMutualTls>,
+    /// How paths are written before the first filter.
+    pub path_normalization: PathNormalization,
+    /// Port that requests are made to, as policies mean it; absent if it is not known, and then it
+    /// is the listener's.
+    pub port: Option<u16>,
     /// The other policies, sorted by namespace and name, each with its reason.
     pub left_out: Vec<LeftOut>,
 }

@@ -279,10 +279,10 @@ fn plugin(planned: &PlannedPlugin, filters: &[FilterSpec]) -> String {
     let priority = planned
         .priority
         .map_or_else(|| "no priority".to_owned(), |number| format!("priority {number}"));
-    let state = match filters.iter().find(|filter| filter.resource() == &planned.resource) {
+    let state = match filters.iter().find(|filter| filter.resource() == Some(&planned.resource)) {
         Some(FilterSpec::Wasm(spec)) => spec.digest.to_string(),
         Some(FilterSpec::Refuse { .. }) => "refuses every request".to_owned(),
-        None => "skipped".to_owned(),
+        Some(FilterSpec::BuiltIn(_)) | None => "skipped".to_owned(),
     };
     format!("{}  {}  {priority}  {state}", planned.resource, phase(planned.phase))
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: Envoy's attributes; `docs/compatibility.md` has the table.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -126,6 +126,31 @@ impl StreamShared {
 
     pub(crate) fn set_details(&self, details: impl Into<String>) {
         *self.response_code_details.borrow_mut() = Some(details.into());
+    }
+
+    /// The connection that the stream is on.
+    #[expect(dead_code, reason = "the filters that need it follow")]
+    pub(crate) fn connection_info(&self) -> &ConnectionInfo {
+        &self.connection
+    }
+
+    /// Says something about the stream in the name of a filter: dynamic metadata.
+    #[expect(dead_code, reason = "the filters that need it follow")]
+    pub(crate) fn set_metadata(&self, filter: &str, key: &str, value: serde_json::Value) {
+        let mut metadata = self.metadata.borrow_mut();
+        let of_filter = match metadata.get_mut(filter) {
+            Some(of_filter) => of_filter,
+            None => metadata.entry(filter.to_owned()).or_insert_with(|| serde_json::json!({})),
+        };
+        if let Some(fields) = of_filter.as_object_mut() {
+            fields.insert(key.to_owned(), value);
+        }
+    }
+
+    /// Looks at what filters said about the stream, by their names.
+    #[expect(dead_code, reason = "the filters that need it follow")]
+    pub(crate) fn metadata(&self) -> Ref<'_, BTreeMap<String, serde_json::Value>> {
+        self.metadata.borrow()
     }
 
     /// Whether something was asked for since the last time.

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use wasmplug_api::{Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedPlugin};
+use wasmplug_api::{
+    Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedFilter, PlannedPlugin,
+};
 use wasmplug_host::{
     CompiledCache, CompiledModule, Host, Limits, LoadError, StartError, VmIdLease,
 };
@@ -49,13 +51,6 @@ pub struct PullOptions {
     /// Whether to look for moved tags although the resources have not changed; see
     /// [`ModuleRequest::refresh`].
     pub refresh: bool,
-}
-
-/// Where a plugin stands.
-#[derive(Clone, Copy)]
-enum Kind {
-    Http,
-    Network,
 }
 
 /// Why a plugin cannot be taken over.
@@ -138,40 +133,29 @@ impl SnapshotBuilder {
 
     /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
     pub async fn build(&mut self, plan: &Plan, pull: &PullOptions) -> Snapshot {
-        let http = plan.plugins().map(|plugin| (Kind::Http, plugin));
-        let network = plan.network_plugins.iter().map(|plugin| (Kind::Network, plugin));
-        let planned: Vec<(Kind, &PlannedPlugin)> = http.chain(network).collect();
-        let fetched = join_all(planned.iter().map(|(_, plugin)| self.fetch(plugin, pull))).await;
-        let mut snapshot =
-            Snapshot { version: self.version.saturating_add(1), ..Snapshot::default() };
+        let planned: Vec<&PlannedPlugin> = plan.plugins().chain(&plan.network_plugins).collect();
+        let fetched = join_all(planned.into_iter().map(|plugin| self.fetch(plugin, pull))).await;
+        let mut fetched = fetched.into_iter();
+        let mut snapshot = Snapshot {
+            version: self.version.saturating_add(1),
+            path_normalization: plan.path_normalization,
+            ..Snapshot::default()
+        };
         let mut good = HashMap::new();
-        for ((kind, plugin), fetched) in planned.into_iter().zip(fetched) {
-            let resource = &plugin.resource;
-            let made = match fetched {
-                Ok(module) => {
-                    self.leases.insert(module.digest.clone(), module.lease);
-                    self.make(plugin, module.digest, module.bytes).await
+        for filter in &plan.filters {
+            let spec = match filter {
+                PlannedFilter::Wasm(plugin) => {
+                    let fetched = fetched.next();
+                    self.take_plugin(plugin, fetched, &mut good, &mut snapshot.rejected).await
                 }
-                Err(error) => Err(error),
+                _ => self.built_in(filter),
             };
-            let spec = match made {
-                Ok(spec) => Some(spec),
-                Err(error) => {
-                    let previous = self.last_good.get(resource).cloned();
-                    let effect = effect(&error, plugin.fail_strategy, previous.is_some());
-                    snapshot.rejected.push(error.into_rejected(resource.clone(), effect));
-                    if let RejectedEffect::Refuses(with) = effect {
-                        let resource = resource.clone();
-                        let refuse = FilterSpec::Refuse { resource, with };
-                        kind.filters(&mut snapshot).push(refuse);
-                    }
-                    previous
-                }
-            };
-            if let Some(spec) = spec {
-                good.insert(resource.clone(), Arc::clone(&spec));
-                kind.filters(&mut snapshot).push(FilterSpec::Wasm(spec));
-            }
+            snapshot.filters.extend(spec);
+        }
+        for plugin in &plan.network_plugins {
+            let fetched = fetched.next();
+            let spec = self.take_plugin(plugin, fetched, &mut good, &mut snapshot.rejected).await;
+            snapshot.network_filters.extend(spec);
         }
         self.version = snapshot.version;
         self.last_good = good;
@@ -180,6 +164,60 @@ impl SnapshotBuilder {
         self.leases.retain(|digest, _| used.contains(&digest));
         snapshot.modules = self.store.counters();
         snapshot
+    }
+
+    /// A filter of the proxy's own; `None` for what is not a filter here.
+    #[expect(clippy::unused_self, reason = "some filters remember what was good")]
+    fn built_in(&mut self, filter: &PlannedFilter) -> Option<FilterSpec> {
+        match filter {
+            PlannedFilter::Wasm(_)
+            | PlannedFilter::Router
+            | PlannedFilter::JwtAuthn(_)
+            | PlannedFilter::Rbac(_)
+            | PlannedFilter::ExtAuthz(_)
+            | PlannedFilter::Fault(_)
+            | PlannedFilter::Cors(_)
+            | PlannedFilter::Stats(_) => None,
+        }
+    }
+
+    /// Makes the plugin, or what stands in its place; `None` if it is skipped.
+    async fn take_plugin(
+        &mut self,
+        plugin: &PlannedPlugin,
+        fetched: Option<Result<FetchedModule, BuildError>>,
+        good: &mut HashMap<NamespacedName, Arc<PluginSpec>>,
+        rejected: &mut Vec<Rejected>,
+    ) -> Option<FilterSpec> {
+        let resource = &plugin.resource;
+        let made = match fetched? {
+            Ok(module) => {
+                self.leases.insert(module.digest.clone(), module.lease);
+                self.make(plugin, module.digest, module.bytes).await
+            }
+            Err(error) => Err(error),
+        };
+        let error = match made {
+            Ok(spec) => {
+                good.insert(resource.clone(), Arc::clone(&spec));
+                return Some(FilterSpec::Wasm(spec));
+            }
+            Err(error) => error,
+        };
+        let previous = self.last_good.get(resource).cloned();
+        let effect = effect(&error, plugin.fail_strategy, previous.is_some());
+        rejected.push(error.into_rejected(resource.clone(), effect));
+        match effect {
+            RejectedEffect::Refuses(with) => {
+                Some(FilterSpec::Refuse { resource: resource.clone(), with })
+            }
+            RejectedEffect::Skipped => None,
+            RejectedEffect::KeepsLastGood => {
+                let previous = previous?;
+                good.insert(resource.clone(), Arc::clone(&previous));
+                Some(FilterSpec::Wasm(previous))
+            }
+        }
     }
 
     async fn fetch(
@@ -279,17 +317,6 @@ impl SnapshotBuilder {
 impl std::fmt::Debug for SnapshotBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SnapshotBuilder").field("version", &self.version).finish_non_exhaustive()
-    }
-}
-
-// === impl Kind ===
-
-impl Kind {
-    fn filters(self, snapshot: &mut Snapshot) -> &mut Vec<FilterSpec> {
-        match self {
-            Self::Http => &mut snapshot.filters,
-            Self::Network => &mut snapshot.network_filters,
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The closed lists of filters: per stream ([`AnyFilter`]) and per worker ([`AnyFactory`]).
 
+pub(crate) mod built_in;
 pub(crate) mod substitute;
 pub(crate) mod wasm;
 
@@ -7,6 +8,7 @@ use std::rc::Rc;
 
 use wasmplug_host::{BodyBuffer, Fields, LogFields};
 
+use self::built_in::{BuiltIn, BuiltInSpec};
 use self::substitute::Substitute;
 use self::wasm::{WasmFactory, WasmFilter};
 use crate::attributes::StreamShared;
@@ -17,13 +19,14 @@ use crate::filter::{BodyOutcome, HeadersOutcome, Interrupt, Resume, Side, Traile
 pub(crate) enum AnyFactory {
     Wasm(Rc<WasmFactory>),
     Substitute(Substitute),
+    BuiltIn(BuiltInSpec),
 }
 
 /// One filter of one stream.
 #[derive(Debug)]
 pub(crate) enum AnyFilter {
     Wasm(WasmFilter),
-    Substitute(Substitute),
+    BuiltIn(BuiltIn),
 }
 
 // === impl AnyFactory ===
@@ -32,7 +35,8 @@ impl AnyFactory {
     pub(crate) fn new_filter(&self, stream: &Rc<StreamShared>) -> AnyFilter {
         match self {
             Self::Wasm(factory) => AnyFilter::Wasm(factory.new_filter(stream)),
-            Self::Substitute(substitute) => AnyFilter::Substitute(*substitute),
+            Self::Substitute(substitute) => AnyFilter::BuiltIn(BuiltIn::Substitute(*substitute)),
+            Self::BuiltIn(spec) => AnyFilter::BuiltIn(spec.new_filter(stream)),
         }
     }
 }
@@ -44,7 +48,7 @@ impl AnyFilter {
     pub(crate) fn takes_part(&self, side: Side) -> bool {
         match self {
             Self::Wasm(filter) => filter.takes_part(side),
-            Self::Substitute(_) => side == Side::Request,
+            Self::BuiltIn(filter) => filter.filter().takes_part(side),
         }
     }
 
@@ -56,7 +60,7 @@ impl AnyFilter {
     ) -> Result<HeadersOutcome, Interrupt> {
         match self {
             Self::Wasm(filter) => filter.on_headers(side, headers, end),
-            Self::Substitute(substitute) => Err(substitute.refuse()),
+            Self::BuiltIn(filter) => filter.filter_mut().on_headers(side, headers, end),
         }
     }
 
@@ -68,7 +72,7 @@ impl AnyFilter {
     ) -> Result<BodyOutcome, Interrupt> {
         match self {
             Self::Wasm(filter) => filter.on_body(side, body, end),
-            Self::Substitute(_) => Ok(BodyOutcome::Continue(body)),
+            Self::BuiltIn(filter) => filter.filter_mut().on_body(side, body, end),
         }
     }
 
@@ -79,7 +83,7 @@ impl AnyFilter {
     ) -> Result<TrailersOutcome, Interrupt> {
         match self {
             Self::Wasm(filter) => filter.on_trailers(side, trailers),
-            Self::Substitute(_) => Ok(TrailersOutcome::Continue(trailers)),
+            Self::BuiltIn(_) => Ok(TrailersOutcome::Continue(trailers)),
         }
     }
 
@@ -87,7 +91,7 @@ impl AnyFilter {
     pub(crate) fn take_resume(&mut self) -> Resume {
         match self {
             Self::Wasm(filter) => filter.take_resume(),
-            Self::Substitute(_) => Resume::default(),
+            Self::BuiltIn(_) => Resume::default(),
         }
     }
 
@@ -95,28 +99,28 @@ impl AnyFilter {
     pub(crate) fn poll_actions(&mut self, is_held: bool) -> Result<Resume, Interrupt> {
         match self {
             Self::Wasm(filter) => filter.poll_actions(is_held),
-            Self::Substitute(_) => Ok(Resume::default()),
+            Self::BuiltIn(filter) => filter.filter_mut().poll_actions(is_held),
         }
     }
 
     pub(crate) fn release_headers(&mut self, side: Side) -> Option<Fields> {
         match self {
             Self::Wasm(filter) => filter.release_headers(side),
-            Self::Substitute(_) => None,
+            Self::BuiltIn(filter) => filter.filter_mut().release_headers(side),
         }
     }
 
     pub(crate) fn release_body(&mut self, side: Side) -> BodyBuffer {
         match self {
             Self::Wasm(filter) => filter.release_body(side),
-            Self::Substitute(_) => BodyBuffer::default(),
+            Self::BuiltIn(filter) => filter.filter_mut().release_body(side),
         }
     }
 
     pub(crate) fn release_trailers(&mut self, side: Side) -> Option<Fields> {
         match self {
             Self::Wasm(filter) => filter.release_trailers(side),
-            Self::Substitute(_) => None,
+            Self::BuiltIn(_) => None,
         }
     }
 
@@ -124,7 +128,7 @@ impl AnyFilter {
     pub(crate) fn held_body_len(&self, side: Side) -> usize {
         match self {
             Self::Wasm(filter) => filter.held_body_len(side),
-            Self::Substitute(_) => 0,
+            Self::BuiltIn(filter) => filter.filter().held_body_len(side),
         }
     }
 
@@ -137,7 +141,7 @@ impl AnyFilter {
     pub(crate) fn on_log(&mut self, fields: LogFields) -> LogFields {
         match self {
             Self::Wasm(filter) => filter.on_log(fields),
-            Self::Substitute(_) => fields,
+            Self::BuiltIn(_) => fields,
         }
     }
 
@@ -145,7 +149,7 @@ impl AnyFilter {
     pub(crate) fn finish(&mut self) {
         match self {
             Self::Wasm(filter) => filter.finish(),
-            Self::Substitute(_) => {}
+            Self::BuiltIn(_) => {}
         }
     }
 }

@@ -204,12 +204,8 @@ impl Collector for ProxyCollector {
 }
 
 fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::fmt::Result {
-    let specs = || {
-        snapshot.filters.iter().chain(&snapshot.network_filters).filter_map(|filter| match filter {
-            FilterSpec::Wasm(spec) => Some(spec),
-            FilterSpec::Refuse { .. } => None,
-        })
-    };
+    let specs =
+        || snapshot.filters.iter().chain(&snapshot.network_filters).filter_map(FilterSpec::plugin);
     let version = [(Vec::new(), snapshot.version)];
     let help = "Configuration that new streams get";
     encode(out, "wasmplug_config_version", help, MetricType::Gauge, &version)?;

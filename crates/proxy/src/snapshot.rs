@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wasmplug_api::{Digest, FailStrategy, NamespacedName, PluginPhase};
+use wasmplug_api::{Digest, FailStrategy, NamespacedName, PathNormalization, PluginPhase};
 use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig, VmIdLease};
 use wasmplug_module::StoreCounters;
+
+use crate::filters::built_in::BuiltInSpec;
 
 /// The filter chain of one configuration.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub filters: Vec<FilterSpec>,
     /// Plugins that see connections, in the order in which their bytes meet them.
     pub network_filters: Vec<FilterSpec>,
+    /// How paths are written before anything looks at them.
+    pub path_normalization: PathNormalization,
     /// Plugins whose newest form could not be taken over.
     pub rejected: Vec<Rejected>,
     /// What the module store has done up to now.
@@ -39,6 +43,8 @@ pub enum FilterSpec {
         /// How it is refused.
         with: Refusal,
     },
+    /// A filter of the proxy's own.
+    BuiltIn(BuiltInSpec),
 }
 
 /// How requests are refused in the place of a plugin.
@@ -148,11 +154,20 @@ pub(crate) struct Publisher {
 // === impl FilterSpec ===
 
 impl FilterSpec {
-    /// The resource that this filter comes from.
-    pub fn resource(&self) -> &NamespacedName {
+    /// The resource of the plugin that this filter is, or stands in the place of.
+    pub fn resource(&self) -> Option<&NamespacedName> {
         match self {
-            Self::Wasm(spec) => &spec.resource,
-            Self::Refuse { resource, .. } => resource,
+            Self::Wasm(spec) => Some(&spec.resource),
+            Self::Refuse { resource, .. } => Some(resource),
+            Self::BuiltIn(_) => None,
+        }
+    }
+
+    /// The plugin that this filter is.
+    pub fn plugin(&self) -> Option<&Arc<PluginSpec>> {
+        match self {
+            Self::Wasm(spec) => Some(spec),
+            Self::Refuse { .. } | Self::BuiltIn(_) => None,
         }
     }
 }

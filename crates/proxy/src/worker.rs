@@ -220,10 +220,11 @@ impl Worker {
             FilterSpec::Refuse { with: Refusal::Unavailable, .. } => {
                 AnyFactory::Substitute(Substitute::Unavailable)
             }
+            FilterSpec::BuiltIn(spec) => AnyFactory::BuiltIn(spec.clone()),
         });
         let network = snapshot.network_filters.iter().map(|filter| match filter {
             FilterSpec::Wasm(spec) => Some(factory(spec)),
-            FilterSpec::Refuse { .. } => None,
+            FilterSpec::Refuse { .. } | FilterSpec::BuiltIn(_) => None,
         });
         let (factories, network) = (factories.collect(), network.collect());
         self.chain.replace(Rc::new(WorkerChain { factories, network }));
@@ -251,7 +252,7 @@ impl WorkerChain {
     fn plugins(&self) -> impl Iterator<Item = &Rc<WasmFactory>> {
         let http = self.factories.iter().filter_map(|factory| match factory {
             AnyFactory::Wasm(factory) => Some(factory),
-            AnyFactory::Substitute(_) => None,
+            AnyFactory::Substitute(_) | AnyFactory::BuiltIn(_) => None,
         });
         http.chain(self.network.iter().flatten())
     }

@@ -19,6 +19,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use crate::{client::RawClient, patience};
@@ -53,7 +54,12 @@ pub struct EnvoyBuilder {
 /// What an Envoy does with requests, apart from where they go.
 #[derive(Debug, Clone, Default)]
 struct Traffic {
-    filters: Vec<WasmFilter>,
+    /// HTTP filters in front of the router, as they stand in the document.
+    filters: Vec<Value>,
+    /// Further settings of the HTTP connection manager.
+    manager: Map<String, Value>,
+    /// Further settings of the one route.
+    route: Map<String, Value>,
     /// Further clusters, by name.
     clusters: Vec<(String, SocketAddr)>,
     passes_trailers: bool,
@@ -179,8 +185,29 @@ impl EnvoyBuilder {
 
     /// Adds a Wasm filter after those already there; the router comes last.
     #[must_use]
-    pub fn wasm_filter(mut self, filter: WasmFilter) -> Self {
+    pub fn wasm_filter(mut self, filter: &WasmFilter) -> Self {
+        self.traffic.filters.push(filter.document());
+        self
+    }
+
+    /// Adds any HTTP filter after those already there; the router comes last.
+    #[must_use]
+    pub fn http_filter(mut self, filter: Value) -> Self {
         self.traffic.filters.push(filter);
+        self
+    }
+
+    /// Sets fields of the HTTP connection manager.
+    #[must_use]
+    pub fn connection_manager(mut self, fields: Map<String, Value>) -> Self {
+        self.traffic.manager.extend(fields);
+        self
+    }
+
+    /// Sets fields of the route that all requests take.
+    #[must_use]
+    pub fn route(mut self, fields: Map<String, Value>) -> Self {
+        self.traffic.route.extend(fields);
         self
     }
 

@@ -14,6 +14,7 @@ use super::{
     planned,
 };
 use crate::authorization_policy::{AuthorizationPolicy, PolicyAction};
+use crate::mesh_config::PathNormalization;
 use crate::request_authentication::RequestAuthentication;
 use crate::virtual_service::{HttpRoute, VirtualService};
 use crate::wasm_plugin::{PluginPhase, PluginType, WasmPluginSpec};
@@ -173,7 +174,14 @@ impl<'a> Assembly<'a> {
         filters.push(PlannedFilter::Router);
 
         let network_plugins = self.network_plugins.into_iter().map(|(_, plugin)| plugin).collect();
-        Plan { filters, network_plugins, mutual_tls, left_out: self.left_out }
+        Plan {
+            filters,
+            network_plugins,
+            mutual_tls,
+            path_normalization: PathNormalization::default(),
+            port: Some(self.workload.port).filter(|port| *port != 0),
+            left_out: self.left_out,
+        }
     }
 
     /// One filter for each external authorizer, by its name.

@@ -33,6 +33,7 @@ fn filter(filter: &FilterSpec) -> Value {
             "resource": resource.to_string(),
             "state": refusal(*with),
         }),
+        FilterSpec::BuiltIn(spec) => spec.dump(),
     }
 }
 

@@ -4,9 +4,10 @@
 //! answers 503 for a plugin that is there but does not run.
 
 use bytes::Bytes;
-use wasmplug_host::LocalReply;
+use wasmplug_host::{Fields, LocalReply};
 
-use crate::filter::Interrupt;
+use super::built_in::BuiltInFilter;
+use crate::filter::{HeadersOutcome, Interrupt, Side};
 
 /// A filter that refuses every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +21,19 @@ pub(crate) enum Substitute {
 // === impl Substitute ===
 
 impl Substitute {
-    pub(crate) fn refuse(self) -> Interrupt {
+    fn refuse(self) -> Interrupt {
         match self {
             Self::DenyAll => {
                 reply(403, "RBAC: access denied", "rbac_access_denied_matched_policy[none]")
             }
             Self::Unavailable => unavailable(),
         }
+    }
+}
+
+impl BuiltInFilter for Substitute {
+    fn on_headers(&mut self, _: Side, _: Fields, _: bool) -> Result<HeadersOutcome, Interrupt> {
+        Err(self.refuse())
     }
 }
 

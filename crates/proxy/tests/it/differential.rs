@@ -14,6 +14,7 @@ mod examples;
 mod failures;
 mod headers;
 mod http2;
+mod istio_config;
 mod local_replies;
 mod metrics;
 mod pausing;

@@ -45,11 +45,13 @@ pub(crate) struct Plugin {
     environment: Option<(String, String)>,
     is_fail_open: bool,
     is_network: bool,
+    phase: Option<&'static str>,
 }
 
 /// What a test starts with.
 pub(crate) struct Setup {
     plugins: Vec<Plugin>,
+    resources: String,
     upstream: UpstreamBuilder,
     tune: Box<dyn FnOnce(&mut ProxyConfig)>,
     limits: Limits,
@@ -60,6 +62,7 @@ pub(crate) struct Running {
     proxy: Proxy,
     upstream: UpstreamThread,
     modules: Modules,
+    resources: String,
     builder: SnapshotBuilder,
     runtime: Runtime,
     log: Arc<LogLines>,
@@ -97,6 +100,7 @@ impl Plugin {
             environment: None,
             is_fail_open: false,
             is_network: false,
+            phase: None,
         }
     }
 
@@ -126,6 +130,11 @@ impl Plugin {
         Self { is_network: true, ..self }
     }
 
+    /// `phase`. Default: none.
+    pub(crate) fn phase(self, phase: &'static str) -> Self {
+        Self { phase: Some(phase), ..self }
+    }
+
     /// `failStrategy: FAIL_OPEN`.
     pub(crate) fn fail_open(self) -> Self {
         Self { is_fail_open: true, ..self }
@@ -139,9 +148,12 @@ impl Modules {
         Self { directory: TempDir::new().unwrap() }
     }
 
-    /// Plans the chain of these plugins, in this order.
-    pub(crate) fn plan(&self, plugins: &[Plugin]) -> Plan {
-        let mut manifest = String::new();
+    /// Plans the chain of these plugins, in this order within their phases, and of other resources.
+    pub(crate) fn plan(&self, plugins: &[Plugin], resources: &str) -> Plan {
+        let mut manifest = String::from(resources);
+        if !manifest.is_empty() && !manifest.ends_with('\n') {
+            manifest.push('\n');
+        }
         for (index, plugin) in plugins.iter().enumerate() {
             let name = plugin.name.clone().unwrap_or_else(|| format!("plugin-{index}"));
             let url = plugin.url.clone().unwrap_or_else(|| self.store(&plugin.module));
@@ -155,6 +167,9 @@ impl Modules {
             );
             if plugin.is_network {
                 manifest.push_str("  type: NETWORK\n");
+            }
+            if let Some(phase) = plugin.phase {
+                let _ = writeln!(manifest, "  phase: {phase}");
             }
             if !plugin.configuration.is_empty() {
                 let _ = writeln!(manifest, "  pluginConfig: {}", plugin.configuration);
@@ -187,6 +202,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         Self {
             plugins: Vec::new(),
+            resources: String::new(),
             upstream: Upstream::echo(),
             tune: Box::new(|_| {}),
             limits: patient(),
@@ -197,6 +213,11 @@ impl Setup {
     pub(crate) fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
         self
+    }
+
+    /// Other resources that apply, as YAML.
+    pub(crate) fn resources(self, resources: &str) -> Self {
+        Self { resources: resources.to_owned(), ..self }
     }
 
     /// Another upstream.
@@ -248,7 +269,8 @@ impl Setup {
         let builder = SnapshotBuilder::new(Arc::clone(&host), store, self.limits, HashMap::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let proxy = Proxy::start(config, host).unwrap();
-        Running { proxy, upstream, modules, builder, runtime, log }
+        let resources = self.resources;
+        Running { proxy, upstream, modules, resources, builder, runtime, log }
     }
 }
 
@@ -266,7 +288,7 @@ pub(crate) fn patient() -> Limits {
 impl Running {
     /// Replaces the chain; returns why plugins were rejected, each with its resource.
     pub(crate) fn load(&mut self, plugins: &[Plugin]) -> Vec<wasmplug_proxy::Rejected> {
-        let plan = self.modules.plan(plugins);
+        let plan = self.modules.plan(plugins, &self.resources);
         self.runtime.block_on(async {
             let snapshot = self.builder.build(&plan, &PullOptions::default()).await;
             let rejected = snapshot.rejected.clone();
@@ -351,11 +373,7 @@ impl Running {
     /// The plugins that run now, in order of the chain.
     pub(crate) fn specs(&self) -> Vec<Arc<PluginSpec>> {
         let current = self.proxy.current();
-        let specs = current.filters.iter().filter_map(|filter| match filter {
-            FilterSpec::Wasm(spec) => Some(Arc::clone(spec)),
-            FilterSpec::Refuse { .. } => None,
-        });
-        specs.collect()
+        current.filters.iter().filter_map(FilterSpec::plugin).map(Arc::clone).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Traffic;
 
@@ -57,7 +57,7 @@ impl WasmFilter {
         }
     }
 
-    fn document(&self) -> Value {
+    pub(super) fn document(&self) -> Value {
         let mut config = json!({
             "name": self.name,
             "root_id": self.root_id,
@@ -100,7 +100,7 @@ impl WasmFilter {
 
 /// The whole document; JSON is YAML, and needs no quoting rules.
 pub(super) fn document(upstream: SocketAddr, traffic: &Traffic) -> Value {
-    let mut http_filters: Vec<Value> = traffic.filters.iter().map(WasmFilter::document).collect();
+    let mut http_filters = traffic.filters.clone();
     http_filters.push(json!({
         "name": "envoy.filters.http.router",
         "typed_config": {
@@ -122,7 +122,7 @@ pub(super) fn document(upstream: SocketAddr, traffic: &Traffic) -> Value {
             "listeners": [{
                 "name": "traffic",
                 "address": address(any_port),
-                "filter_chains": [{ "filters": [connection_manager(&http_filters, passes_trailers)] }],
+                "filter_chains": [{ "filters": [connection_manager(&http_filters, traffic)] }],
             }],
             "clusters": clusters,
         },
@@ -150,30 +150,36 @@ fn cluster(name: &str, endpoint: SocketAddr, protocol: &Value) -> Value {
     })
 }
 
-fn connection_manager(http_filters: &[Value], passes_trailers: bool) -> Value {
+fn connection_manager(http_filters: &[Value], traffic: &Traffic) -> Value {
     let type_url = "type.googleapis.com/envoy.extensions.filters.network.\
                     http_connection_manager.v3.HttpConnectionManager";
+    let mut route = json!({
+        "match": { "prefix": "/" },
+        "route": { "cluster": "upstream", "timeout": "0s" },
+    });
+    extend(&mut route, &traffic.route);
+    let mut manager = json!({
+        "@type": type_url,
+        "stat_prefix": "traffic",
+        "codec_type": "AUTO",
+        "http_protocol_options": { "enable_trailers": traffic.passes_trailers },
+        "http_filters": http_filters,
+        "route_config": {
+            "name": "traffic",
+            "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }],
+        },
+    });
+    extend(&mut manager, &traffic.manager);
     json!({
         "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": {
-            "@type": type_url,
-            "stat_prefix": "traffic",
-            "codec_type": "AUTO",
-            "http_protocol_options": { "enable_trailers": passes_trailers },
-            "http_filters": http_filters,
-            "route_config": {
-                "name": "traffic",
-                "virtual_hosts": [{
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{
-                        "match": { "prefix": "/" },
-                        "route": { "cluster": "upstream", "timeout": "0s" },
-                    }],
-                }],
-            },
-        },
+        "typed_config": manager,
     })
+}
+
+fn extend(document: &mut Value, fields: &Map<String, Value>) {
+    for (name, value) in fields {
+        document[name.as_str()] = value.clone();
+    }
 }
 
 fn address(addr: SocketAddr) -> Value {

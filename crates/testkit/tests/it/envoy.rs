@@ -57,7 +57,7 @@ fn a_request_passes_envoy_to_the_upstream() {
 fn a_module_that_is_not_there_keeps_envoy_from_starting() {
     let upstream = UpstreamThread::start(Upstream::echo()).unwrap();
     let filter = WasmFilter::new("missing", "/nonexistent/plugin.wasm", "");
-    let started = Envoy::builder().upstream(upstream.addr()).wasm_filter(filter).start();
+    let started = Envoy::builder().upstream(upstream.addr()).wasm_filter(&filter).start();
     match started {
         Ok(None) => {}
         Ok(Some(_)) => panic!("started without its module"),
@@ -71,7 +71,7 @@ fn a_plugin_gets_its_configuration_and_sees_the_response() {
     let (upstream, directory) =
         (UpstreamThread::start(Upstream::echo()).unwrap(), TempDir::new().unwrap());
     let builder = Envoy::builder().upstream(upstream.addr());
-    let started = builder.wasm_filter(filter(&directory, true)).start().unwrap();
+    let started = builder.wasm_filter(&filter(&directory, true)).start().unwrap();
     let Some(envoy) = started else { return };
     let response = RawClient::connect(envoy.addr()).unwrap().get("/").unwrap();
     assert_eq!(response.header("x-plugin"), Some("ran"));
@@ -83,7 +83,7 @@ fn a_plugin_that_refuses_its_configuration_keeps_envoy_from_starting() {
     let (upstream, directory) =
         (UpstreamThread::start(Upstream::echo()).unwrap(), TempDir::new().unwrap());
     let builder = Envoy::builder().upstream(upstream.addr());
-    match builder.wasm_filter(filter(&directory, false)).start() {
+    match builder.wasm_filter(&filter(&directory, false)).start() {
         Ok(None) | Err(EnvoyError::NotReady { .. }) => {}
         Ok(Some(envoy)) => panic!("started\n{}", envoy.log()),
         Err(other) => panic!("{other}"),

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use socket2::{Domain, Socket, Type};
-use wasmplug_api::{FailStrategy, PlannedPlugin};
-use wasmplug_testkit::envoy::{Envoy, FailurePolicy, PluginLine, WasmFilter};
+use wasmplug_api::{FailStrategy, PlannedFilter, PlannedPlugin};
+use wasmplug_testkit::envoy::{Envoy, EnvoyBuilder, FailurePolicy, PluginLine, WasmFilter};
 use wasmplug_testkit::upstream::UpstreamBuilder;
 use wasmplug_testkit::{Upstream, UpstreamThread, patience};
 
 use super::transcript::Transcript;
-use super::{diff, metrics};
+use super::{diff, istio_config, metrics};
 use crate::harness::{Modules, Plugin, Setup, eventually};
 
 /// How often a case that has to be fast is begun anew.
@@ -23,6 +23,7 @@ pub(super) type Request = Vec<u8>;
 /// What runs, what is sent, and which differences are known.
 pub(super) struct Case {
     plugins: Vec<Plugin>,
+    resources: String,
     upstream: Box<dyn Fn() -> UpstreamBuilder>,
     is_upstream_down: bool,
     protocols: Protocols,
@@ -68,6 +69,7 @@ enum Behind {
 pub(super) fn case() -> Case {
     Case {
         plugins: Vec::new(),
+        resources: String::new(),
         upstream: Box::new(Upstream::echo),
         is_upstream_down: false,
         protocols: Protocols::default(),
@@ -131,6 +133,11 @@ impl Case {
     pub(super) fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
         self
+    }
+
+    /// Other resources that apply, as YAML.
+    pub(super) fn resources(self, resources: &str) -> Self {
+        Self { resources: resources.to_owned(), ..self }
     }
 
     /// Another upstream.
@@ -259,10 +266,17 @@ impl Case {
         let upstream = self.start_upstream();
         let clusters = self.start_clusters();
         let modules = Modules::new();
-        let plan = modules.plan(&self.plugins);
-        let mut builder = Envoy::builder().upstream(upstream.addr());
-        for planned in plan.plugins() {
-            builder = builder.wasm_filter(filter(planned));
+        let plan = modules.plan(&self.plugins, &self.resources);
+        let mut builder = Envoy::builder()
+            .upstream(upstream.addr())
+            .connection_manager(istio_config::connection_manager(&plan));
+        for planned in &plan.filters {
+            builder = match planned {
+                PlannedFilter::Wasm(plugin) => builder.wasm_filter(&filter(plugin)),
+                other => istio_config::http_filters(other)
+                    .into_iter()
+                    .fold(builder, EnvoyBuilder::http_filter),
+            };
         }
         for (name, cluster) in &clusters {
             builder = builder.cluster(name, cluster.addr());
@@ -297,7 +311,7 @@ impl Case {
         let scheme = if self.protocols.is_upstream_http2 { "h2c://" } else { "" };
         let named: Vec<_> =
             clusters.iter().map(|(name, cluster)| ((*name).to_owned(), cluster.addr())).collect();
-        let setup = Setup::new().tune(move |config| {
+        let setup = Setup::new().resources(&self.resources).tune(move |config| {
             config.upstream = format!("{scheme}{address}").parse().unwrap();
             config.server_name = HeaderValue::from_static("envoy");
             config.clusters = named.into_iter().map(|(name, addr)| (name, addr.into())).collect();

@@ -1,0 +1,104 @@
+//! The closed list of filters that the proxy brings itself, as specifications and per stream.
+
+use std::fmt::Debug;
+use std::rc::Rc;
+
+use serde_json::Value;
+use wasmplug_host::{BodyBuffer, Fields};
+
+use super::substitute::Substitute;
+use crate::attributes::StreamShared;
+use crate::filter::{BodyOutcome, HeadersOutcome, Interrupt, Resume, Side};
+
+/// What a filter of the proxy's own does with one stream. What it does not say passes unchanged;
+/// trailers always do.
+pub(crate) trait BuiltInFilter: Debug {
+    /// Whether the filter is to be called for this message of the stream.
+    fn takes_part(&self, side: Side) -> bool {
+        side == Side::Request
+    }
+
+    fn on_headers(
+        &mut self,
+        side: Side,
+        headers: Fields,
+        end: bool,
+    ) -> Result<HeadersOutcome, Interrupt>;
+
+    fn on_body(
+        &mut self,
+        _side: Side,
+        body: BodyBuffer,
+        _end: bool,
+    ) -> Result<BodyOutcome, Interrupt> {
+        Ok(BodyOutcome::Continue(body))
+    }
+
+    /// Looks at what came to the filter outside the stream's own callbacks.
+    fn poll_actions(&mut self, _is_held: bool) -> Result<Resume, Interrupt> {
+        Ok(Resume::default())
+    }
+
+    /// Gives back the headers that it held.
+    fn release_headers(&mut self, _side: Side) -> Option<Fields> {
+        None
+    }
+
+    /// Gives back the body bytes that it held.
+    fn release_body(&mut self, _side: Side) -> BodyBuffer {
+        BodyBuffer::default()
+    }
+
+    /// Bytes that the filter keeps itself.
+    fn held_body_len(&self, _side: Side) -> usize {
+        0
+    }
+}
+
+/// A filter of the proxy's own, made once of a plan and shared by all workers and streams.
+#[derive(Clone, Debug)]
+pub struct BuiltInSpec(pub(crate) BuiltInKind);
+
+/// Each of them.
+#[derive(Clone, Debug)]
+pub(crate) enum BuiltInKind {}
+
+/// The filter of one stream.
+#[derive(Debug)]
+pub(crate) enum BuiltIn {
+    Substitute(Substitute),
+}
+
+// === impl BuiltInSpec ===
+
+impl BuiltInSpec {
+    /// The filter's name in Envoy, which is its name in dumps and dynamic metadata as well.
+    pub fn name(&self) -> &'static str {
+        match self.0 {}
+    }
+
+    /// What it was made of, for people and scripts; without secrets.
+    pub(crate) fn dump(&self) -> Value {
+        match self.0 {}
+    }
+
+    pub(crate) fn new_filter(&self, _stream: &Rc<StreamShared>) -> BuiltIn {
+        match self.0 {}
+    }
+}
+
+// === impl BuiltIn ===
+
+impl BuiltIn {
+    pub(crate) fn filter(&self) -> &dyn BuiltInFilter {
+        match self {
+            Self::Substitute(filter) => filter,
+        }
+    }
+
+    pub(crate) fn filter_mut(&mut self) -> &mut dyn BuiltInFilter {
+        match self {
+            Self::Substitute(filter) => filter,
+        }
+    }
+}
