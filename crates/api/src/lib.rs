@@ -80,7 +80,9 @@ pub use digest::{Digest, DigestError};
 pub use field_path::FieldPath;
 pub use lookup::{FoundWorkload, LookupError, find_workload};
 pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file};
-pub use mesh_config::PathNormalization;
+pub use mesh_config::{
+    AuthorizerProtocol, ExternalAuthorizer, HttpAuthorizer, MeshConfig, PathNormalization,
+};
 pub use meta::{CreationTime, NamespacedName, Object, ObjectMeta, Position};
 pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
 pub use mounts::{MountedFileError, Mounts, MountsError};

@@ -11,6 +11,7 @@ mod fields;
 mod findings;
 mod json;
 mod kinds;
+mod mesh_config;
 mod metadata;
 mod node;
 mod peer_authentication;

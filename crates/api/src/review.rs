@@ -3,6 +3,8 @@
 //! Every finding is a warning: the resources are valid, and their author probably meant something
 //! else.
 
+mod references;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::diagnostic::{Diagnostic, Severity, quoted};
@@ -38,6 +40,8 @@ pub fn review(resources: &[Resource], root_namespace: &str) -> Vec<Diagnostic> {
     let plugins: Vec<Plugin<'_>> = resources.iter().filter_map(Plugin::of).collect();
     ties(&plugins, &mut findings);
     environments(&plugins, &mut findings);
+    references::pull_secrets(&plugins, resources, &mut findings);
+    references::authorizers(resources, root_namespace, &mut findings);
     findings.0.sort_by(|a, b| (&a.position, &a.path).cmp(&(&b.position, &b.path)));
     findings.0
 }

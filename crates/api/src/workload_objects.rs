@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::mesh_config::MeshConfig;
 use crate::meta::Object;
 
 /// A `Pod` object.
@@ -72,6 +73,8 @@ pub struct ConfigMapData {
     pub data: BTreeMap<String, String>,
     /// `binaryData`, decoded.
     pub binary_data: BTreeMap<String, Arc<[u8]>>,
+    /// The settings of the mesh, if this is where they are.
+    pub mesh: Option<MeshConfig>,
 }
 
 /// `spec` of a Gateway API `Gateway`.

@@ -62,6 +62,11 @@ impl<'a> Fields<'a> {
         self
     }
 
+    /// The name in the object's metadata, if it has a sound one.
+    pub(super) fn name(&self) -> Option<&'a str> {
+        self.entries.iter().find(|entry| entry.key == "metadata")?.value.text("name")
+    }
+
     /// The field, or `None` if it is absent or null.
     pub(super) fn get(&mut self, name: &'static str, findings: &mut Findings) -> Option<Field<'a>> {
         self.known.push(name);

@@ -5,8 +5,10 @@
 use super::fields::Fields;
 use super::findings::Findings;
 use super::kinds::{Kind, NETWORKING_API_VERSIONS, optional_spec};
+use super::mesh_config;
 use super::metadata::metadata;
 use crate::field_path::FieldPath;
+use crate::mesh_config::{MESH_CONFIG_KEY, MESH_CONFIG_MAP};
 use crate::meta::Object;
 use crate::validation::Violations;
 use crate::workload_objects::{
@@ -64,14 +66,23 @@ impl Kind for ConfigMapData {
     const IS_CLOSED: bool = false;
 
     fn read(document: &mut Fields<'_>, findings: &mut Findings) -> Self {
+        let is_mesh = |name: &str| {
+            name.strip_prefix(MESH_CONFIG_MAP)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        let settings = document.name().filter(|name| is_mesh(name)).and_then(|_| {
+            let entries = document.entries("data", findings);
+            entries.into_iter().find(|(key, _)| key == MESH_CONFIG_KEY)
+        });
         Self {
+            mesh: settings.and_then(|(_, field)| mesh_config::read(&field, findings)),
             data: document.string_map("data", findings),
             binary_data: document.byte_map("binaryData", findings),
         }
     }
 
     fn validate(object: &Object<Self>, root: &FieldPath, violations: &mut Violations) {
-        let ConfigMapData { data, binary_data } = &object.spec;
+        let ConfigMapData { data, binary_data, mesh: _ } = &object.spec;
         for key in binary_data.keys().filter(|key| data.contains_key(*key)) {
             let path = root.field("binaryData").key(key);
             violations.error(path, "the key is in `data` as well");

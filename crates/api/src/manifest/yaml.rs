@@ -26,9 +26,15 @@ const MAX_DOCUMENTS: usize = 10_000;
 
 /// Reads every document of `text` whose syntax is sound; empty ones are skipped.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Vec<Node> {
+    read_below(text, 0, findings)
+}
+
+/// Reads a text that stands inside of another document, below `lines` lines of the file.
+pub(super) fn read_below(text: &str, lines: u32, findings: &mut Findings) -> Vec<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut roots = Vec::new();
-    for piece in documents::pieces(text) {
+    for mut piece in documents::pieces(text) {
+        piece.first_line = piece.first_line.saturating_add(lines);
         read_piece(&piece, &mut roots, findings);
         if roots.len() >= MAX_DOCUMENTS {
             let mark = Mark { line: piece.first_line, column: 1 };

@@ -14,7 +14,7 @@ use super::{
     planned,
 };
 use crate::authorization_policy::{AuthorizationPolicy, PolicyAction};
-use crate::mesh_config::PathNormalization;
+use crate::mesh_config::MeshConfig;
 use crate::request_authentication::RequestAuthentication;
 use crate::virtual_service::{HttpRoute, VirtualService};
 use crate::wasm_plugin::{PluginPhase, PluginType, WasmPluginSpec};
@@ -23,6 +23,7 @@ use crate::wasm_plugin::{PluginPhase, PluginType, WasmPluginSpec};
 pub(super) struct Assembly<'a> {
     reach: &'a Reach<'a>,
     workload: &'a Workload,
+    settings: Option<&'a MeshConfig>,
     plugins: Vec<(Rank<'a>, PlannedPlugin)>,
     network_plugins: Vec<(Rank<'a>, PlannedPlugin)>,
     authentications: Vec<(Scope, &'a RequestAuthentication)>,
@@ -37,10 +38,11 @@ pub(super) struct Assembly<'a> {
 // === impl Assembly ===
 
 impl<'a> Assembly<'a> {
-    pub(super) fn new(reach: &'a Reach<'a>) -> Self {
+    pub(super) fn new(reach: &'a Reach<'a>, settings: Option<&'a MeshConfig>) -> Self {
         Self {
             reach,
             workload: reach.workload,
+            settings,
             plugins: Vec::new(),
             network_plugins: Vec::new(),
             authentications: Vec::new(),
@@ -138,7 +140,7 @@ impl<'a> Assembly<'a> {
     /// Source: Istio, `buildHTTPConnectionManager` and `buildWaypointHTTPFilters`, whose order is
     /// one for the filters that are here.
     pub(super) fn finish(mut self) -> Plan {
-        let (metrics, unused) = metrics::merge(&self.metrics, self.workload);
+        let (metrics, unused) = metrics::merge(&self.metrics, self.workload, self.settings);
         self.left_out.extend(unused);
         let (mutual_tls, unused) = mutual_tls::resolve(&self.peers, self.workload);
         self.left_out.extend(unused);
@@ -178,29 +180,37 @@ impl<'a> Assembly<'a> {
             filters,
             network_plugins,
             mutual_tls,
-            path_normalization: PathNormalization::default(),
+            path_normalization: self.settings.map(|of| of.path_normalization).unwrap_or_default(),
             port: Some(self.workload.port).filter(|port| *port != 0),
             left_out: self.left_out,
         }
     }
 
-    /// One filter for each external authorizer, by its name.
+    /// One filter for each external authorizer, by its name. What policies of an unknown one match
+    /// is refused.
     fn external_authorizations(&self) -> Vec<PlannedFilter> {
         let policies = self.policies(PolicyAction::Custom);
         let mut providers: Vec<&str> =
             policies.iter().filter_map(|policy| policy.spec.provider.as_deref()).collect();
         providers.sort_unstable();
         providers.dedup();
-        let of_provider = |provider: &str| PlannedAuthorization {
-            action: PolicyAction::Custom,
-            provider: Some(provider.to_owned()),
-            policies: policies
-                .iter()
-                .filter(|policy| policy.spec.provider.as_deref() == Some(provider))
-                .map(|policy| planned_policy(policy))
-                .collect(),
+        let known = self.settings.map(|of| of.authorizers.as_slice()).unwrap_or_default();
+        let of_provider = |provider: &str| {
+            let authorizer = known.iter().find(|known| known.name == provider).cloned();
+            let is_known = authorizer.is_some();
+            let planned = PlannedAuthorization {
+                action: if is_known { PolicyAction::Custom } else { PolicyAction::Deny },
+                provider: Some(provider.to_owned()),
+                authorizer,
+                policies: policies
+                    .iter()
+                    .filter(|policy| policy.spec.provider.as_deref() == Some(provider))
+                    .map(|policy| planned_policy(policy))
+                    .collect(),
+            };
+            if is_known { PlannedFilter::ExtAuthz(planned) } else { PlannedFilter::Rbac(planned) }
         };
-        providers.into_iter().map(of_provider).map(PlannedFilter::ExtAuthz).collect()
+        providers.into_iter().map(of_provider).collect()
     }
 
     /// What the routes ask one filter for; `None` if none does.
@@ -229,6 +239,7 @@ impl<'a> Assembly<'a> {
         (!policies.is_empty()).then(|| PlannedAuthorization {
             action,
             provider: None,
+            authorizer: None,
             policies: policies.into_iter().map(planned_policy).collect(),
         })
     }

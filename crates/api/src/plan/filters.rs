@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::authorization_policy::{PolicyAction, Rule};
+use crate::mesh_config::ExternalAuthorizer;
 use crate::meta::{NamespacedName, Position};
 use crate::peer_authentication::MutualTlsMode;
 use crate::request_authentication::JwtRule;
@@ -45,8 +46,11 @@ pub struct PlannedJwtRule {
 pub struct PlannedAuthorization {
     /// What a match means.
     pub action: PolicyAction,
-    /// The external authorizer; only for [`PolicyAction::Custom`].
+    /// Name of the external authorizer, if the policies are `CUSTOM` ones. They have the action
+    /// [`PolicyAction::Deny`] if the mesh has no such authorizer.
     pub provider: Option<String>,
+    /// That authorizer; only for [`PolicyAction::Custom`].
+    pub authorizer: Option<ExternalAuthorizer>,
     /// The policies in the order in which they are tried: those of the root namespace first, then
     /// the workload's, then those of services.
     pub policies: Vec<PlannedPolicy>,
@@ -146,7 +150,12 @@ impl PlannedAuthorization {
         let NamespacedName { namespace, name } = &policy.resource;
         let id = format!("ns[{namespace}]-policy[{name}]-rule[{rule}]");
         match &self.provider {
-            Some(provider) => format!("istio-ext-authz-{provider}-{id}"),
+            Some(provider) if self.action == PolicyAction::Custom => {
+                format!("istio-ext-authz-{provider}-{id}")
+            }
+            Some(provider) => {
+                format!("istio-ext-authz-{provider}-{id}-deny-due-to-bad-CUSTOM-action")
+            }
             None => id,
         }
     }
@@ -160,7 +169,7 @@ mod tests {
         let position = Position { file: "a.yaml".into(), line: 1, column: 1 };
         let resource = NamespacedName::new("ns", "a");
         let policy = PlannedPolicy { resource, position, is_dry_run, rules: Vec::new() };
-        PlannedAuthorization { action, provider: None, policies: vec![policy] }
+        PlannedAuthorization { action, provider: None, authorizer: None, policies: vec![policy] }
     }
 
     #[test]
@@ -169,6 +178,10 @@ mod tests {
         let policy = authorization.policies[0].clone();
         assert_eq!(authorization.rule_id(&policy, 2), "ns[ns]-policy[a]-rule[2]");
         authorization.provider = Some("ext".into());
+        let id = authorization.rule_id(&policy, 0);
+        let bad = "istio-ext-authz-ext-ns[ns]-policy[a]-rule[0]-deny-due-to-bad-CUSTOM-action";
+        assert_eq!(id, bad);
+        authorization.action = PolicyAction::Custom;
         let id = authorization.rule_id(&policy, 0);
         assert_eq!(id, "istio-ext-authz-ext-ns[ns]-policy[a]-rule[0]");
     }

@@ -9,12 +9,14 @@ use super::routes::{self, Gateways, Routes};
 use super::{LeftOut, Plan, Workload, WorkloadRole};
 use crate::authorization_policy::AuthorizationPolicy;
 use crate::manifest::Resource;
+use crate::mesh_config::MeshConfig;
 use crate::meta::{ObjectMeta, Position};
 use crate::peer_authentication::PeerAuthentication;
 use crate::request_authentication::RequestAuthentication;
 use crate::telemetry::Telemetry;
 use crate::traffic_extension::TrafficExtensionSpec;
 use crate::wasm_plugin::WasmPluginSpec;
+use crate::workload_objects::ConfigMap;
 
 /// The policies of a mesh, for planning many workloads.
 ///
@@ -29,6 +31,8 @@ pub struct Mesh<'a> {
     namespaces: HashMap<&'a str, Candidates<'a>>,
     /// Places of routes that ask for filters, which may be for any namespace.
     routes: Vec<usize>,
+    /// Settings of the mesh by the namespace that they are in.
+    settings: HashMap<&'a str, &'a MeshConfig>,
 }
 
 /// A resource that says itself where it applies.
@@ -92,13 +96,14 @@ impl<'a> Mesh<'a> {
         let is_route = |(_, policy): &(usize, &Policy<'_>)| matches!(policy.body, Body::Routes(_));
         let routes = policies.iter().enumerate().filter(is_route).map(|(place, _)| place);
         let routes = routes.collect();
-        Self { policies, duplicates, namespaces, routes }
+        let settings = settings(resources);
+        Self { policies, duplicates, namespaces, routes, settings }
     }
 
     /// Plans the chain of one workload and listener, with a reason for every other policy.
     pub fn plan(&self, workload: &Workload) -> Plan {
         let reach = Reach::of(workload);
-        let mut assembly = Assembly::new(&reach);
+        let mut assembly = Assembly::new(&reach, self.settings(workload));
         self.policies.iter().for_each(|policy| assembly.take(policy));
         let mut plan = assembly.finish();
         plan.left_out.extend(self.duplicates.iter().cloned());
@@ -123,13 +128,31 @@ impl<'a> Mesh<'a> {
         }
         places.sort_unstable();
         places.dedup();
-        let mut assembly = Assembly::new(&reach);
+        let mut assembly = Assembly::new(&reach, self.settings(workload));
         let policies = places.into_iter().filter_map(|place| self.policies.get(place));
         policies.for_each(|policy| assembly.take(policy));
         let mut plan = assembly.finish();
         plan.left_out.sort_by(|a, b| (&a.resource, a.kind).cmp(&(&b.resource, b.kind)));
         plan
     }
+
+    fn settings(&self, workload: &Workload) -> Option<&'a MeshConfig> {
+        self.settings.get(workload.root_namespace.as_str()).copied()
+    }
+}
+
+/// The settings of each namespace; those of a revision count only where there are no others.
+fn settings(resources: &[Resource]) -> HashMap<&str, &MeshConfig> {
+    let mut maps: Vec<(&ConfigMap, &MeshConfig)> = resources
+        .iter()
+        .filter_map(|resource| match resource {
+            Resource::ConfigMap(map) => Some((map, map.spec.mesh.as_ref()?)),
+            _ => None,
+        })
+        .collect();
+    // The later one of a namespace stays: the shortest name, which is that without a revision.
+    maps.sort_by_key(|(map, _)| std::cmp::Reverse((&map.meta.name, &map.position)));
+    maps.into_iter().map(|(map, settings)| (map.meta.namespace.as_str(), settings)).collect()
 }
 
 fn index<'a>(policies: &[Policy<'a>]) -> HashMap<&'a str, Candidates<'a>> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::filters::{PlannedMetric, PlannedMetrics};
 use super::mesh::{Body, Policy};
 use super::{LeftOut, Workload, WorkloadRole};
+use crate::mesh_config::MeshConfig;
 use crate::telemetry::{
     MetricSelector, Metrics, MetricsMode, MetricsOverride, StandardMetric, Telemetry,
 };
@@ -21,6 +22,7 @@ const PROMETHEUS: &str = "prometheus";
 pub(super) fn merge(
     policies: &[&Policy<'_>],
     workload: &Workload,
+    settings: Option<&MeshConfig>,
 ) -> (Option<PlannedMetrics>, Vec<LeftOut>) {
     let mut left_out = Vec::new();
     let mut scopes: [Option<&Policy<'_>>; 3] = [None; 3];
@@ -39,7 +41,9 @@ pub(super) fn merge(
         };
         left_out.extend(policy.take_scope(place));
     }
-    let mut merged = Merged { has_prometheus: true, ..Merged::default() };
+    let default = settings.and_then(|of| of.metrics_providers.as_ref());
+    let has_prometheus = default.is_none_or(|of| of.iter().any(|name| name == PROMETHEUS));
+    let mut merged = Merged { has_prometheus, ..Merged::default() };
     let mut applied = Vec::new();
     for policy in scopes.into_iter().flatten() {
         let Body::Metrics(telemetry) = policy.body else { continue };

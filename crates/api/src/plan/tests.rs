@@ -380,6 +380,8 @@ fn planned_plugin_carries_all_that_is_needed_to_run_it() {
             ],
             "networkPlugins": [],
             "mutualTls": {"mode": "PERMISSIVE", "resource": null},
+            "pathNormalization": "BASE",
+            "port": null,
             "leftOut": []
         })
     );

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use wasmplug_api::plan::DEFAULT_ROOT_NAMESPACE;
 use wasmplug_api::{
-    Diagnostic, LeftOut, Mesh, NamespacedName, ParsedFile, Plan, PlannedAuthorization,
-    PlannedFilter, PlannedMutualTls, PlannedPlugin, PlannedPolicy, PlannedRoute, ServedService,
-    Severity, Workload, WorkloadRole, duplicates, parse_file, plan, review,
+    Diagnostic, LeftOut, Mesh, NamespacedName, ParsedFile, PathNormalization, Plan,
+    PlannedAuthorization, PlannedFilter, PlannedMutualTls, PlannedPlugin, PlannedPolicy,
+    PlannedRoute, ServedService, Severity, Workload, WorkloadRole, duplicates, parse_file, plan,
+    review,
 };
 
 macro_rules! golden {
@@ -46,6 +47,7 @@ golden!(
     istio_selection_and_order,
     lists_and_json,
     mesh_namespace_and_workload_scope,
+    mesh_settings,
     metrics_scopes,
     mutual_tls_scopes,
     own_namespace_before_root,
@@ -166,6 +168,9 @@ fn describe_plan(plan: &Plan, text: &mut String) {
         let _ = write!(text, "  network: ");
         describe_plugin(plugin, text);
     }
+    if plan.path_normalization != PathNormalization::Base {
+        let _ = writeln!(text, "  paths: {:?}", plan.path_normalization);
+    }
     if let Some(PlannedMutualTls { mode, resource: Some(policy) }) = &plan.mutual_tls {
         let _ = writeln!(text, "  mutual TLS {} by {policy}", mode.as_str());
     }
@@ -184,12 +189,14 @@ fn describe_filter(filter: &PlannedFilter, text: &mut String) {
             Ok(())
         }
         PlannedFilter::ExtAuthz(authorization) => {
-            let provider = authorization.provider.as_deref().unwrap_or_default();
-            writeln!(text, "ext_authz {provider}: {}", describe_policies(authorization))
+            let json = serde_json::to_string(&authorization.authorizer).unwrap();
+            writeln!(text, "ext_authz {json}: {}", describe_policies(authorization))
         }
         PlannedFilter::Rbac(authorization) => {
             let action = authorization.action.as_str();
-            writeln!(text, "rbac {action}: {}", describe_policies(authorization))
+            let unknown = authorization.provider.as_ref();
+            let unknown = unknown.map(|name| format!(" for unknown {name}")).unwrap_or_default();
+            writeln!(text, "rbac {action}{unknown}: {}", describe_policies(authorization))
         }
         PlannedFilter::JwtAuthn(authentication) => {
             let rule = |rule: &wasmplug_api::PlannedJwtRule| {
