@@ -81,7 +81,8 @@ pub use field_path::FieldPath;
 pub use lookup::{FoundWorkload, LookupError, find_workload};
 pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file};
 pub use mesh_config::{
-    AuthorizerProtocol, ExternalAuthorizer, HttpAuthorizer, MeshConfig, PathNormalization,
+    AuthorizerProtocol, CheckedBody, ExternalAuthorizer, HttpAuthorizer, MeshConfig,
+    PathNormalization,
 };
 pub use meta::{CreationTime, NamespacedName, Object, ObjectMeta, Position};
 pub use module_url::{ImageReference, ImageReferenceError, ModuleUrl, ModuleUrlError};
@@ -90,7 +91,7 @@ pub use peer_authentication::{MutualTlsMode, PeerAuthentication};
 pub use plan::{
     LeftOut, Mesh, Plan, PlannedAuthentication, PlannedAuthorization, PlannedFilter,
     PlannedJwtRule, PlannedMetric, PlannedMetrics, PlannedMutualTls, PlannedPlugin, PlannedPolicy,
-    PlannedRoute, PlannedRoutes, ServedService, Workload, WorkloadRole, plan,
+    PlannedReporter, PlannedRoute, PlannedRoutes, ServedService, Workload, WorkloadRole, plan,
 };
 pub use plugin_config::plugin_config_json;
 pub use request_authentication::RequestAuthentication;

@@ -45,6 +45,8 @@ pub struct FoundWorkload {
     pub ports: Vec<u16>,
     /// Services that it stands before, if it is a waypoint.
     pub services: Vec<ServedService>,
+    /// The first service by name that selects it.
+    pub service: Option<NamespacedName>,
     /// What is mounted into the proxy beside it.
     pub mounts: Mounts,
 }
@@ -231,20 +233,35 @@ impl<'a> Candidate<'a> {
             role,
             ports,
             services,
+            service: self.service(resources),
             mounts,
         })
     }
 
+    fn is_selected_by(&self, selector: &BTreeMap<String, String>) -> bool {
+        !selector.is_empty()
+            && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
+    /// The first service by name that selects the workload.
+    fn service(&self, resources: &[Resource]) -> Option<NamespacedName> {
+        let services = resources.iter().filter_map(|resource| match resource {
+            Resource::Service(service) => Some(service),
+            _ => None,
+        });
+        services
+            .filter(|service| service.meta.namespace == self.meta.namespace)
+            .filter(|service| self.is_selected_by(&service.spec.selector))
+            .map(|service| service.meta.namespaced_name())
+            .min()
+    }
+
     /// Ports of the Istio gateways that select the workload, if any does.
     fn ports_of_istio_gateways(&self, resources: &[Resource]) -> Option<Vec<u16>> {
-        let is_selected = |selector: &BTreeMap<String, String>| {
-            !selector.is_empty()
-                && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
-        };
         let mut ports = None;
         for resource in resources {
             if let Resource::IstioGateway(gateway) = resource
-                && is_selected(&gateway.spec.selector)
+                && self.is_selected_by(&gateway.spec.selector)
             {
                 ports.get_or_insert_with(Vec::new).extend(&gateway.spec.ports);
             }
@@ -290,11 +307,13 @@ impl FoundWorkload {
             _ => 0,
         };
         Workload {
+            name: Some(self.name.name.clone()),
             labels: self.labels.clone(),
             root_namespace: root_namespace.to_owned(),
             port,
             service_account: self.service_account.clone(),
             services: self.services.clone(),
+            service: self.service.clone(),
             ..Workload::new(&self.name.namespace, role)
         }
     }

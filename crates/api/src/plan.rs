@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 
 pub use self::filters::{
     PlannedAuthentication, PlannedAuthorization, PlannedJwtRule, PlannedMetric, PlannedMetrics,
-    PlannedMutualTls, PlannedPolicy, PlannedRoute, PlannedRoutes,
+    PlannedMutualTls, PlannedPolicy, PlannedReporter, PlannedRoute, PlannedRoutes,
 };
 pub use self::mesh::Mesh;
 pub use self::workload::{
@@ -59,10 +59,6 @@ pub struct Plan {
 /// One filter of the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "filter", rename_all = "camelCase")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a chain has few filters that are no plugins, boxing would only add a jump"
-)]
 pub enum PlannedFilter {
     /// Asks an external authorizer about what `CUSTOM` policies match.
     ExtAuthz(PlannedAuthorization),

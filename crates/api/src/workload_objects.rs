@@ -141,6 +141,7 @@ impl fmt::Debug for ConfigMapData {
         f.debug_struct("ConfigMapData")
             .field("data", &self.data.keys())
             .field("binary_data", &self.binary_data.keys())
+            .field("mesh", &self.mesh)
             .finish()
     }
 }

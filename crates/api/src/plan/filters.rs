@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::WorkloadRole;
 use crate::authorization_policy::{PolicyAction, Rule};
 use crate::mesh_config::ExternalAuthorizer;
 use crate::meta::{NamespacedName, Position};
@@ -78,12 +79,30 @@ pub struct PlannedPolicy {
 pub struct PlannedMetrics {
     /// Who gets them.
     pub provider: String,
+    /// Who makes them.
+    pub reporter: PlannedReporter,
     /// Metrics that are not as Istio has them; all others are.
     pub overrides: Vec<PlannedMetric>,
     /// How often TCP metrics are reported; absent for the default.
     pub reporting_interval: Option<Duration>,
     /// The resources that decided this, from the widest scope to the narrowest.
     pub resources: Vec<NamespacedName>,
+}
+
+/// The workload that metrics are about, as they tell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedReporter {
+    /// Where it stands: at the client's or at the server's end.
+    pub role: WorkloadRole,
+    /// Its name; absent if it is not known.
+    pub workload: Option<String>,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Service by which requests come to it; absent if it is not known.
+    pub service: Option<NamespacedName>,
 }
 
 /// A metric that is not as Istio has it.

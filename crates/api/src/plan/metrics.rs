@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::filters::{PlannedMetric, PlannedMetrics};
+use super::filters::{PlannedMetric, PlannedMetrics, PlannedReporter};
 use super::mesh::{Body, Policy};
 use super::{LeftOut, Workload, WorkloadRole};
 use crate::mesh_config::MeshConfig;
@@ -52,7 +52,7 @@ pub(super) fn merge(
             Err(reason) => left_out.push(policy.left_out(reason)),
         }
     }
-    let planned = merged.into_planned();
+    let planned = merged.into_planned(workload);
     if let Err(reason) = &planned {
         left_out.extend(applied.into_iter().map(|policy| policy.left_out((*reason).into())));
     }
@@ -133,7 +133,7 @@ impl Merged {
     }
 
     /// The filter, or why there is none.
-    fn into_planned(self) -> Result<PlannedMetrics, &'static str> {
+    fn into_planned(self, workload: &Workload) -> Result<PlannedMetrics, &'static str> {
         let is_disabled = |metric: &StandardMetric| {
             let metric = self.metrics.get(&MetricSelector::Standard(*metric));
             metric.is_some_and(|metric| metric.is_disabled)
@@ -148,6 +148,13 @@ impl Merged {
             |metric: &PlannedMetric| metric.is_disabled || !metric.tag_overrides.is_empty();
         Ok(PlannedMetrics {
             provider: PROMETHEUS.to_owned(),
+            reporter: PlannedReporter {
+                role: workload.role,
+                workload: workload.name.clone(),
+                namespace: workload.namespace.clone(),
+                labels: workload.labels.clone(),
+                service: workload.service.clone(),
+            },
             overrides: self.metrics.into_values().filter(is_changed).collect(),
             reporting_interval: self.reporting_interval,
             resources: self.resources,

@@ -372,6 +372,13 @@ fn planned_plugin_carries_all_that_is_needed_to_run_it() {
                 {
                     "filter": "stats",
                     "provider": "prometheus",
+                    "reporter": {
+                        "role": "sidecar-inbound",
+                        "workload": null,
+                        "namespace": "ns",
+                        "labels": {},
+                        "service": null
+                    },
                     "overrides": [],
                     "reportingInterval": null,
                     "resources": []

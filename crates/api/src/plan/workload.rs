@@ -44,6 +44,8 @@ pub struct WorkloadRoleError(String);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
+    /// Its name, which metrics tell; absent if it is not known.
+    pub name: Option<String>,
     /// Its namespace.
     pub namespace: String,
     /// Its labels.
@@ -59,6 +61,8 @@ pub struct Workload {
     pub service_account: String,
     /// Services that a waypoint stands before; other roles have none.
     pub services: Vec<ServedService>,
+    /// Service by which requests come to it, which metrics tell; absent if it is not known.
+    pub service: Option<NamespacedName>,
 }
 
 /// A service that a waypoint stands before.
@@ -77,6 +81,7 @@ impl Workload {
     /// A workload without labels, on an unknown port, in a mesh with the default root namespace.
     pub fn new(namespace: impl Into<String>, role: WorkloadRole) -> Self {
         Self {
+            name: None,
             namespace: namespace.into(),
             labels: BTreeMap::new(),
             role,
@@ -84,6 +89,7 @@ impl Workload {
             port: 0,
             service_account: DEFAULT_SERVICE_ACCOUNT.to_owned(),
             services: Vec::new(),
+            service: None,
         }
     }
 
