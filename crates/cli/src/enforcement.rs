@@ -9,7 +9,7 @@ use wasmplug_api::{
 const RUNS_JWT_AUTHN: bool = false;
 const RUNS_RBAC: bool = false;
 const RUNS_EXT_AUTHZ: bool = false;
-const RUNS_STATS: bool = false;
+const RUNS_STATS: bool = true;
 const RUNS_FAULT: bool = false;
 const RUNS_CORS: bool = false;
 const RUNS_MUTUAL_TLS: bool = false;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod chain;
 mod commands;
 mod diagnostics;
 mod enforcement;

@@ -12,8 +12,9 @@ use wasmplug_proxy::{
 };
 
 use crate::args::WorkloadArguments;
+use crate::chain;
 use crate::diagnostics::{InvalidResources, WithHint, print_finding};
-use crate::enforcement::{UNENFORCED_HINT, require_enforced};
+use crate::enforcement::{UNENFORCED_HINT, is_run, require_enforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::sources::{Reading, Sources};
@@ -229,17 +230,12 @@ pub(crate) struct Applied {
 
 impl Applied {
     fn new(plan: &Plan, snapshot: &Snapshot) -> Self {
-        let chain = plan.filters.iter().filter_map(|filter| match filter {
-            PlannedFilter::Wasm(planned) => Some(plugin(planned, &snapshot.filters)),
-            PlannedFilter::Router => Some("router".to_owned()),
-            // What the data plane does not run is not told as if it did.
-            PlannedFilter::ExtAuthz(_)
-            | PlannedFilter::JwtAuthn(_)
-            | PlannedFilter::Rbac(_)
-            | PlannedFilter::Fault(_)
-            | PlannedFilter::Cors(_)
-            | PlannedFilter::Stats(_) => None,
-        });
+        // What the data plane does not run is not told as if it did.
+        let chain =
+            plan.filters.iter().filter(|filter| is_run(filter)).map(|filter| match filter {
+                PlannedFilter::Wasm(planned) => plugin(planned, &snapshot.filters),
+                other => chain::summary(other),
+            });
         let network = plan.network_plugins.iter();
         let network = network.map(|planned| plugin(planned, &snapshot.network_filters));
         let left_out = plan.left_out.iter();

@@ -33,8 +33,10 @@ const PANIC_COST: Duration = Duration::from_millis(10);
 type Path = Vec<String>;
 
 /// An expression that was parsed and found to be cheap enough.
+///
+/// Embedders use it for what their operators write, with [`Self::new`].
 #[derive(Debug)]
-pub(crate) struct Expression {
+pub struct Expression {
     program: Program,
     paths: Vec<Path>,
 }
@@ -53,9 +55,10 @@ struct Node {
     children: HashMap<String, Node>,
 }
 
-/// Why an expression is not taken.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refused;
+/// An expression is not taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no expression in CEL, or one that could cost too much")]
+pub struct ExpressionRefused;
 
 /// What a walk over an expression finds out.
 #[derive(Default)]
@@ -68,12 +71,20 @@ struct Survey {
 // === impl Expression ===
 
 impl Expression {
+    /// Parses a source text of at most 4 KiB; it takes a thread for a moment.
+    ///
+    /// # Errors
+    /// It is no CEL, or could cost too much to evaluate: too deep, or loops inside loops.
+    pub fn new(source: &str) -> Result<Self, ExpressionRefused> {
+        Self::parse(source).0
+    }
+
     /// Parses a source text, and tells the processor time that it took on another thread.
     ///
-    /// The result is [`Refused`] if it is no CEL, or could cost too much to evaluate.
-    pub(crate) fn parse(source: &str) -> (Result<Self, Refused>, Duration) {
+    /// The result is [`ExpressionRefused`] if it is no CEL, or could cost too much to evaluate.
+    pub(crate) fn parse(source: &str) -> (Result<Self, ExpressionRefused>, Duration) {
         if source.len() > MAX_SOURCE_BYTES {
-            return (Err(Refused), Duration::ZERO);
+            return (Err(ExpressionRefused), Duration::ZERO);
         }
         let source = source.to_owned();
         let parser = std::thread::Builder::new()
@@ -84,19 +95,22 @@ impl Expression {
                 (parsed, thread_time())
             });
         // A panic of the parser says as well that this is no expression.
-        parser.ok().and_then(|parser| parser.join().ok()).unwrap_or((Err(Refused), PANIC_COST))
+        parser
+            .ok()
+            .and_then(|parser| parser.join().ok())
+            .unwrap_or((Err(ExpressionRefused), PANIC_COST))
     }
 
-    fn parse_here(source: &str) -> Result<Self, Refused> {
-        let program = Program::compile(source).map_err(|_| Refused)?;
+    fn parse_here(source: &str) -> Result<Self, ExpressionRefused> {
+        let program = Program::compile(source).map_err(|_| ExpressionRefused)?;
         let survey = Survey::of(program.expression());
         let is_cheap = survey.depth <= MAX_DEPTH && survey.loops <= MAX_LOOPS;
-        is_cheap.then_some(Self { program, paths: survey.paths }).ok_or(Refused)
+        is_cheap.then_some(Self { program, paths: survey.paths }).ok_or(ExpressionRefused)
     }
 
     /// Evaluates the expression with the attributes that `attribute` finds. `None` if it fails,
     /// because an attribute is absent for instance, or if the result has no byte form.
-    pub(crate) fn evaluate(
+    pub fn evaluate(
         &self,
         attribute: impl Fn(&[&[u8]]) -> Option<PropertyValue>,
     ) -> Option<PropertyValue> {
@@ -316,7 +330,7 @@ fn from_cel(value: Value) -> Option<PropertyValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expression, MAX_SOURCE_BYTES, PropertyValue, Refused};
+    use super::{Expression, ExpressionRefused, MAX_SOURCE_BYTES, PropertyValue};
 
     fn attribute(path: &[&[u8]]) -> Option<PropertyValue> {
         Some(match path {
@@ -363,7 +377,7 @@ mod tests {
     #[test]
     fn what_is_no_expression_is_refused() {
         for source in ["", "1 +", "((((", "request.path ==", "\0"] {
-            assert_eq!(Expression::parse(source).0.err(), Some(Refused), "{source}");
+            assert_eq!(Expression::parse(source).0.err(), Some(ExpressionRefused), "{source}");
         }
     }
 
@@ -377,7 +391,7 @@ mod tests {
         let path = "a.".repeat(2000) + "a";
         let path_in_call = format!("size({path}) > 0");
         for source in [long, deep, chain, loops, path, path_in_call] {
-            assert_eq!(Expression::parse(&source).0.err(), Some(Refused), "{source:.40}");
+            assert_eq!(Expression::parse(&source).0.err(), Some(ExpressionRefused), "{source:.40}");
         }
         // Whether it is taken or not, it must end.
         drop(Expression::parse(&parentheses));

@@ -28,6 +28,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod abi;
+pub mod attributes;
 
 mod back_off;
 mod body;
@@ -74,6 +75,7 @@ pub use self::compiled_module::CompiledModule;
 pub use self::context::StreamActions;
 pub use self::engine::Engine;
 pub use self::error::{Failure, FailureKind, LoadError, StartError};
+pub use self::expression::{Expression, ExpressionRefused};
 pub use self::fields::{Fields, FieldsKind, Pseudo};
 pub use self::host::Host;
 pub use self::limits::{EPOCH_PERIOD, LimitCounters, LimitKind, Limits};

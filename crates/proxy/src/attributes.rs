@@ -68,6 +68,8 @@ pub(crate) struct StreamShared {
     pub(crate) request_header_bytes: Cell<u64>,
     pub(crate) request_bytes: Cell<u64>,
     pub(crate) response_bytes: Cell<u64>,
+    /// Bytes of the body that the client was sent.
+    pub(crate) sent_bytes: Cell<u64>,
     pub(crate) response_code: Cell<Option<u16>>,
     pub(crate) response_flags: Cell<u64>,
     pub(crate) response_code_details: RefCell<Option<String>>,
@@ -88,12 +90,23 @@ pub(crate) struct StreamShared {
 pub(crate) mod flags {
     /// Nothing moved for too long.
     pub(crate) const STREAM_IDLE_TIMEOUT: u64 = 0x1_0000;
+    /// The client left before the end.
+    pub(crate) const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 0x4000;
     /// The upstream could not be connected to.
     pub(crate) const UPSTREAM_CONNECTION_FAILURE: u64 = 0x20;
     /// The upstream ended the connection.
     pub(crate) const UPSTREAM_CONNECTION_TERMINATION: u64 = 0x40;
     /// The upstream answered, but not in HTTP.
     pub(crate) const UPSTREAM_PROTOCOL_ERROR: u64 = 0x80_0000;
+
+    /// What Envoy calls them where they are written, in the order of the bits.
+    pub(crate) const NAMES: [(u64, &str); 5] = [
+        (UPSTREAM_CONNECTION_FAILURE, "UF"),
+        (UPSTREAM_CONNECTION_TERMINATION, "UC"),
+        (DOWNSTREAM_CONNECTION_TERMINATION, "DC"),
+        (STREAM_IDLE_TIMEOUT, "SI"),
+        (UPSTREAM_PROTOCOL_ERROR, "UPE"),
+    ];
 }
 
 // === impl StreamShared ===
@@ -110,6 +123,7 @@ impl StreamShared {
             request_header_bytes: Cell::new(0),
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
+            sent_bytes: Cell::new(0),
             response_code: Cell::new(None),
             response_flags: Cell::new(0),
             response_code_details: RefCell::new(None),
@@ -126,6 +140,11 @@ impl StreamShared {
 
     pub(crate) fn set_details(&self, details: impl Into<String>) {
         *self.response_code_details.borrow_mut() = Some(details.into());
+    }
+
+    /// Time since the stream began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// The connection that the stream is on.

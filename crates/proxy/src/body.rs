@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use crate::callout::MessagesBody;
 use crate::filter::Side;
+use crate::filters::stats::{MessageCount, StreamRecord};
 use crate::stream::Stream;
 use crate::upstream::Lease;
 
@@ -30,7 +31,7 @@ pub(crate) enum UpstreamBody {
     /// Everything at once.
     Full(WholeBody),
     /// No filter looks at it.
-    Straight(Incoming),
+    Straight(Incoming, Option<Rc<MessageCount>>),
     /// Read through the chain.
     Filtered(FilteredBody),
     /// Bytes and trailers, each taken once.
@@ -42,11 +43,20 @@ pub(crate) enum UpstreamBody {
 /// Body of a response to the client.
 pub(crate) enum DownstreamBody {
     /// Everything at once; ends the stream when it is dropped.
-    Full(WholeBody, Option<FinishOnDrop>),
+    Full(WholeBody, End),
     /// No filter looks at it.
-    Straight(LeasedBody),
+    Straight(LeasedBody, Option<StreamRecord>),
     /// Read through the chain; ends the stream when it is dropped.
     Filtered(FilteredBody, #[expect(dead_code, reason = "dropped with the body")] FinishOnDrop),
+}
+
+/// What happens at the end of a response.
+pub(crate) enum End {
+    Nothing,
+    /// The stream ends.
+    Finish(#[expect(dead_code, reason = "dropped with the body")] FinishOnDrop),
+    /// A stream that no filter saw is counted.
+    Record(StreamRecord),
 }
 
 /// A body that is known as a whole before its head is sent.
@@ -241,8 +251,13 @@ impl Body for UpstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(body) => body.poll_next(),
-            Self::Straight(incoming) => {
+            Self::Straight(incoming, count) => {
                 let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
+                if let (Some(count), Some(Ok(frame))) = (count, &frame)
+                    && let Some(bytes) = frame.data_ref()
+                {
+                    count.feed(bytes);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Peer)))
             }
             Self::Filtered(body) => body.stream.poll_outlet(body.side, cx),
@@ -263,7 +278,7 @@ impl Body for UpstreamBody {
             Self::Trailed(bytes, trailers) => bytes.is_empty() && trailers.is_empty(),
             Self::Messages(_) => false,
             Self::Full(body) => body.is_end_stream(),
-            Self::Straight(incoming) => incoming.is_end_stream(),
+            Self::Straight(incoming, _) => incoming.is_end_stream(),
             Self::Filtered(body) => body.stream.is_outlet_drained(body.side),
         }
     }
@@ -272,7 +287,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(body) => body.size_hint(),
-            Self::Straight(incoming) => incoming.size_hint(),
+            Self::Straight(incoming, _) => incoming.size_hint(),
             Self::Filtered(_) | Self::Trailed(..) | Self::Messages(_) => SizeHint::default(),
         }
     }
@@ -281,12 +296,18 @@ impl Body for UpstreamBody {
 // === impl DownstreamBody ===
 
 impl DownstreamBody {
+    /// The same body, at whose end the stream is counted.
+    pub(crate) fn recorded(self, record: StreamRecord) -> Self {
+        match self {
+            Self::Full(body, _) => Self::Full(body, End::Record(record)),
+            other => other,
+        }
+    }
+
     /// The body of an answer to `HEAD`: whatever its head says, nothing follows.
     pub(crate) fn without_bytes(self) -> Self {
         match self {
-            Self::Full(_, finish) => {
-                Self::Full(WholeBody::new(Bytes::new(), Framing::Bare), finish)
-            }
+            Self::Full(_, end) => Self::Full(WholeBody::new(Bytes::new(), Framing::Bare), end),
             other => other,
         }
     }
@@ -301,8 +322,20 @@ impl Body for DownstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Full(body, _) => body.poll_next(),
-            Self::Straight(body) => body.poll_next(cx),
+            Self::Full(body, end) => {
+                let frame = body.poll_next();
+                if let (End::Record(record), Poll::Ready(Some(Ok(frame)))) = (end, &frame) {
+                    record.feed(frame);
+                }
+                frame
+            }
+            Self::Straight(body, record) => {
+                let frame = body.poll_next(cx);
+                if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (record, &frame) {
+                    record.feed(frame);
+                }
+                frame
+            }
             Self::Filtered(body, _) => body.stream.poll_outlet(body.side, cx),
         }
     }
@@ -310,7 +343,7 @@ impl Body for DownstreamBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(body, _) => body.is_end_stream(),
-            Self::Straight(body) => body.is_end_stream(),
+            Self::Straight(body, _) => body.is_end_stream(),
             Self::Filtered(body, _) => body.stream.is_outlet_drained(body.side),
         }
     }
@@ -318,7 +351,7 @@ impl Body for DownstreamBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(body, _) => body.size_hint(),
-            Self::Straight(body) => body.incoming.size_hint(),
+            Self::Straight(body, _) => body.incoming.size_hint(),
             Self::Filtered(..) => SizeHint::default(),
         }
     }

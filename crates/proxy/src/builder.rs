@@ -18,6 +18,7 @@ use wasmplug_module::{
     PullSecrets,
 };
 
+use crate::filters::stats::StatsSpec;
 use crate::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
 };
@@ -41,6 +42,7 @@ pub struct SnapshotBuilder {
     compiled_cache: Option<Arc<CompiledCache>>,
     /// Keeps what is compiled in the cache on disk.
     leases: HashMap<Digest, ModuleLease>,
+    stats: Option<Arc<StatsSpec>>,
 }
 
 /// How modules are pulled for one build.
@@ -122,6 +124,7 @@ impl SnapshotBuilder {
             compiled: HashMap::new(),
             compiled_cache: None,
             leases: HashMap::new(),
+            stats: None,
         }
     }
 
@@ -139,6 +142,7 @@ impl SnapshotBuilder {
         let mut snapshot = Snapshot {
             version: self.version.saturating_add(1),
             path_normalization: plan.path_normalization,
+            stats: self.stats(plan),
             ..Snapshot::default()
         };
         let mut good = HashMap::new();
@@ -164,6 +168,20 @@ impl SnapshotBuilder {
         self.leases.retain(|digest, _| used.contains(&digest));
         snapshot.modules = self.store.counters();
         snapshot
+    }
+
+    /// The metrics that the plan asks for; what goes on as it is keeps its counts.
+    fn stats(&mut self, plan: &Plan) -> Option<Arc<StatsSpec>> {
+        let planned = plan.filters.iter().find_map(|filter| match filter {
+            PlannedFilter::Stats(metrics) => Some(metrics),
+            _ => None,
+        });
+        let same = self.stats.take().filter(|spec| planned.is_some_and(|of| spec.is_of(of)));
+        self.stats = same.or_else(|| planned.map(|of| Arc::new(StatsSpec::new(of))));
+        for source in self.stats.iter().flat_map(|spec| spec.refused_expressions()) {
+            tracing::warn!(expression = source, "the value of a tag cannot be evaluated");
+        }
+        self.stats.clone()
     }
 
     /// A filter of the proxy's own; `None` for what is not a filter here.

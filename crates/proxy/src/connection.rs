@@ -20,6 +20,7 @@ use crate::attributes::{ConnectionInfo, StreamShared};
 use crate::config::{ListenerProtocol, ProxyLimits};
 use crate::exchange::serve;
 use crate::executor::LocalExecutor;
+use crate::filters::stats::WorkerStats;
 use crate::network::{NetworkChain, relay};
 use crate::peek::{Peek, Rewound};
 use crate::worker::Worker;
@@ -103,7 +104,7 @@ async fn serve_connection(
                 let _ = let_through.send(());
                 Ok(outer)
             };
-            let relayed = relay(network, stream, connect, idle, true);
+            let relayed = relay(network, stream, connect, idle, true, None);
             // The times of HTTP begin when the plugins have let the connection through.
             let served = async {
                 if is_through.await.is_ok() {
@@ -114,7 +115,10 @@ async fn serve_connection(
         }
         ListenerProtocol::Tcp => {
             let shared = Rc::clone(network.shared());
-            relay(network, stream, connect_upstream(&worker, shared), idle, false).await;
+            let chain = worker.chain();
+            let record = chain.stats().and_then(WorkerStats::connection_opened);
+            let connect = connect_upstream(&worker, shared);
+            relay(network, stream, connect, idle, false, record).await;
         }
     }
 }

@@ -22,14 +22,15 @@ use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
 
 use crate::attributes::{ConnectionInfo, StreamShared, UpstreamExchange, flags};
 use crate::body::{
-    DownstreamBody, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody, WholeBody,
+    DownstreamBody, End, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody, WholeBody,
 };
 use crate::filter::{Side, is_hop_by_hop};
+use crate::filters::stats::StreamRecord;
 use crate::local_reply;
 use crate::stream::{RequestEvent, Stream};
 use crate::upgrade;
 use crate::upstream::{Lease, Pool, UpstreamError};
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerChain};
 
 /// The stream ends without an answer; the client sees its connection closed.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +53,8 @@ pub(crate) async fn serve(
     prepare_request(request.headers_mut(), upgrade.is_some());
     let is_head = *request.method() == Method::HEAD;
     let chain = worker.chain();
-    let answer = if chain.factories().is_empty() {
-        straight(&worker, request, upgrade).await
+    let answer = if chain.is_straight() {
+        straight(&worker, &chain, request, upgrade).await
     } else {
         let is_http1 = request.version() < Version::HTTP_2;
         let (parts, body) = request.into_parts();
@@ -77,6 +78,7 @@ pub(crate) async fn serve(
 /// Without filters nothing is taken apart.
 async fn straight(
     worker: &Worker,
+    chain: &WorkerChain,
     request: Request<Incoming>,
     upgrade: Option<OnUpgrade>,
 ) -> Answer {
@@ -89,14 +91,23 @@ async fn straight(
     }
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
-    let body =
-        if body.is_end_stream() { UpstreamBody::Empty } else { UpstreamBody::Straight(body) };
+    // Counts the stream when it is over, however it ends.
+    let mut record = chain.stats().map(|stats| stats.begin(&parts.headers));
+    let body = if body.is_end_stream() {
+        UpstreamBody::Empty
+    } else {
+        UpstreamBody::Straight(body, record.as_ref().map(StreamRecord::request_count))
+    };
     let begin = tokio::time::Instant::now();
     let is_grpc = local_reply::is_grpc(parts.headers.get(http::header::CONTENT_TYPE));
     let mut request = Request::from_parts(parts, body);
     announce_body(&mut request);
     let pool = Rc::clone(straight_route(worker, &request));
-    match pool.send(request).await {
+    let answer = pool.send(request).await;
+    if let (Some(record), Ok((response, _))) = (&mut record, &answer) {
+        record.answered(response.status(), response.headers());
+    }
+    match answer {
         Ok((mut response, _)) if is_switching(&response, upgrade.is_some()) => {
             let upstream = hyper::upgrade::on(&mut response);
             if let Some(client) = upgrade {
@@ -106,7 +117,8 @@ async fn straight(
             let mut headers = std::mem::take(response.headers_mut());
             note_upstream_time(&mut headers, begin);
             finish_response(worker, &mut headers);
-            let body = DownstreamBody::Full(WholeBody::sized(Bytes::new()), None);
+            let end = record.map_or(End::Nothing, End::Record);
+            let body = DownstreamBody::Full(WholeBody::sized(Bytes::new()), end);
             Ok(new_response(StatusCode::SWITCHING_PROTOCOLS, headers, body))
         }
         Ok((response, lease)) => {
@@ -117,9 +129,10 @@ async fn straight(
                 parts.status,
                 parts.headers,
                 if is_empty {
-                    DownstreamBody::Full(WholeBody::sized(Bytes::new()), None)
+                    let end = record.map_or(End::Nothing, End::Record);
+                    DownstreamBody::Full(WholeBody::sized(Bytes::new()), end)
                 } else {
-                    DownstreamBody::Straight(body)
+                    DownstreamBody::Straight(body, record)
                 },
             );
             remove_hop_by_hop(response.headers_mut());
@@ -130,7 +143,11 @@ async fn straight(
         Err(error) => {
             report_upstream(worker, &error);
             let cx = local_reply::ReplyContext { is_grpc };
-            Ok(own_answer(worker, local_reply::upstream_failure(&error), cx))
+            let response = own_answer(worker, local_reply::upstream_failure(&error), cx);
+            let Some(mut record) = record else { return Ok(response) };
+            record.failed(failure_flags(&error));
+            record.answered(response.status(), response.headers());
+            Ok(response.map(|body| body.recorded(record)))
         }
     }
 }
@@ -227,13 +244,17 @@ fn take_answer(
                 return;
             }
             report_upstream(worker, &error);
-            shared.response_flags.set(match error {
-                _ if error.is_protocol_error() => flags::UPSTREAM_PROTOCOL_ERROR,
-                UpstreamError::Request(_) => flags::UPSTREAM_CONNECTION_TERMINATION,
-                _ => flags::UPSTREAM_CONNECTION_FAILURE,
-            });
+            shared.response_flags.set(failure_flags(&error));
             stream.reply(local_reply::upstream_failure(&error));
         }
+    }
+}
+
+fn failure_flags(error: &UpstreamError) -> u64 {
+    match error {
+        _ if error.is_protocol_error() => flags::UPSTREAM_PROTOCOL_ERROR,
+        UpstreamError::Request(_) => flags::UPSTREAM_CONNECTION_TERMINATION,
+        _ => flags::UPSTREAM_CONNECTION_FAILURE,
     }
 }
 
@@ -281,7 +302,7 @@ async fn respond(
     }
     if let Some((client, upstream)) = upgrade {
         worker.spawn_tunnel(upgrade::tunnel(Rc::clone(stream), finish, client, upstream));
-        let body = DownstreamBody::Full(WholeBody::sized(Bytes::new()), None);
+        let body = DownstreamBody::Full(WholeBody::sized(Bytes::new()), End::Nothing);
         return Ok(new_response(status, map, body));
     }
     if stream.must_close() {
@@ -290,8 +311,8 @@ async fn respond(
     let body = match whole {
         Some(body) => {
             let is_bare = stream.is_bare(Side::Response);
-            let body = WholeBody::framed(&mut map, body.into(), is_bare);
-            DownstreamBody::Full(body, Some(finish))
+            let body = WholeBody::framed(&mut map, body, is_bare);
+            DownstreamBody::Full(body, End::Finish(finish))
         }
         None => {
             let body = FilteredBody::new(Rc::clone(stream), Side::Response);
@@ -329,7 +350,7 @@ fn own_answer(
     finish_response(worker, &mut headers);
     let body = WholeBody::framed(&mut headers, body.into(), is_bare);
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    new_response(status, headers, DownstreamBody::Full(body, None))
+    new_response(status, headers, DownstreamBody::Full(body, End::Nothing))
 }
 
 /// Takes the request's head apart into what plugins see.
@@ -395,7 +416,7 @@ fn upstream_request(
             }
             UpstreamBody::Empty
         }
-        Some(body) => UpstreamBody::Full(WholeBody::framed(&mut map, body.into(), false)),
+        Some(body) => UpstreamBody::Full(WholeBody::framed(&mut map, body, false)),
         None => UpstreamBody::Filtered(FilteredBody::new(Rc::clone(stream), Side::Request)),
     });
     *request.method_mut() = method.ok_or(":method")?;

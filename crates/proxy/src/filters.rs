@@ -1,6 +1,7 @@
 //! The closed lists of filters: per stream ([`AnyFilter`]) and per worker ([`AnyFactory`]).
 
 pub(crate) mod built_in;
+pub(crate) mod stats;
 pub(crate) mod substitute;
 pub(crate) mod wasm;
 

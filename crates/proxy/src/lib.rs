@@ -41,6 +41,7 @@ mod worker;
 pub use self::builder::{BuildError, PullOptions, SnapshotBuilder};
 pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};
 pub use self::filters::built_in::BuiltInSpec;
+pub use self::filters::stats::StatsSpec;
 pub use self::node::Node;
 pub use self::route::Route;
 pub use self::server::{Proxy, StartProxyError};

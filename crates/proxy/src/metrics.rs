@@ -199,6 +199,9 @@ impl Collector for ProxyCollector {
         encode_plugins(&mut out, &snapshot)?;
         encode_modules(&mut out, snapshot.modules)?;
         self.encode_limits(&mut out)?;
+        if let Some(stats) = &snapshot.stats {
+            stats.encode(&mut out)?;
+        }
         self.encode_custom(&mut out)
     }
 }

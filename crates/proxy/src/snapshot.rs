@@ -13,6 +13,7 @@ use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig,
 use wasmplug_module::StoreCounters;
 
 use crate::filters::built_in::BuiltInSpec;
+use crate::filters::stats::StatsSpec;
 
 /// The filter chain of one configuration.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub filters: Vec<FilterSpec>,
     /// Plugins that see connections, in the order in which their bytes meet them.
     pub network_filters: Vec<FilterSpec>,
+    /// Metrics that are made at the end of each stream and connection.
+    pub stats: Option<Arc<StatsSpec>>,
     /// How paths are written before anything looks at them.
     pub path_normalization: PathNormalization,
     /// Plugins whose newest form could not be taken over.

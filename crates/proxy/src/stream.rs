@@ -5,21 +5,24 @@
 //! through the chain, and the client's connection, which reads the response body. All of them call
 //! [`Stream::poll_outlet`] or [`Stream::poll_request`], which first look at what plugins asked for.
 
+mod bodies;
+
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use wasmplug_host::{BodyBuffer, Fields, FieldsKind, LocalReply, LogFields, Pseudo};
+use wasmplug_host::{BodyBuffer, Fields, LocalReply, LogFields, Pseudo};
 
 use crate::attributes::{StreamShared, flags};
 use crate::body::{BodyError, LeasedBody};
 use crate::chain::{Filters, Pipeline};
 use crate::filter::{Interrupt, Resume, Side};
+use crate::filters::stats::MessageCount;
 use crate::local_reply::{self, ReplyContext};
 use crate::worker::WorkerChain;
 
@@ -31,8 +34,8 @@ pub(crate) struct Stream {
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
 struct Inner {
-    /// Keeps the plugins of the configuration that the stream began with.
-    _chain: Rc<WorkerChain>,
+    /// The configuration that the stream began with.
+    chain: Rc<WorkerChain>,
     filters: Filters,
     request: Pipeline,
     response: Pipeline,
@@ -60,6 +63,10 @@ struct Inner {
     /// Both sides of an upgrade, as far as they agreed to it.
     upgrade: Upgrade,
     log_fields: LogFields,
+    /// Host that the request named, if metrics tell it.
+    host: Option<HeaderValue>,
+    /// What the upstream was sent and what it sent, in messages if they are gRPC.
+    messages: [MessageCount; 2],
 }
 
 /// What is left of HTTP once both sides speak something else.
@@ -98,7 +105,7 @@ impl Stream {
             request: Pipeline::new(Side::Request, filters.len(), buffer_limit),
             response: Pipeline::new(Side::Response, filters.len(), buffer_limit),
             filters,
-            _chain: chain,
+            chain,
             request_body: body,
             is_http1,
             is_upstream_http1: true,
@@ -113,6 +120,8 @@ impl Stream {
             is_grpc: false,
             upgrade: Upgrade { client: upgrade, upstream: None },
             log_fields: LogFields::default(),
+            host: None,
+            messages: Default::default(),
         };
         Rc::new(Self { shared, inner: RefCell::new(inner) })
     }
@@ -121,6 +130,10 @@ impl Stream {
     pub(crate) fn start_request(&self, headers: Fields) {
         let inner = &mut *self.inner.borrow_mut();
         inner.is_grpc = local_reply::is_grpc(headers.get_name(&http::header::CONTENT_TYPE));
+        if let Some(stats) = inner.chain.stats() {
+            inner.messages = [inner.is_grpc; 2].map(MessageCount::new);
+            inner.host = headers.pseudo(Pseudo::Authority).filter(|_| stats.wants_host()).cloned();
+        }
         // What follows an upgrade counts as a body.
         let end = inner.request_body.is_none() && inner.upgrade.client.is_none();
         let step = inner.request.start_headers(&mut inner.filters, headers, end);
@@ -261,6 +274,7 @@ impl Stream {
             }
             let outlet = inner.pipeline(side).outlet();
             if let Some(bytes) = outlet.take_body() {
+                inner.count_passed(&self.shared, side, &bytes);
                 inner.pass_known_end(&self.shared, side, cx);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
@@ -294,11 +308,15 @@ impl Stream {
     }
 
     /// Takes a direction's whole body if it has passed the chain already.
-    pub(crate) fn take_whole_body(&self, side: Side) -> Option<BodyBuffer> {
+    pub(crate) fn take_whole_body(&self, side: Side) -> Option<Bytes> {
         let inner = &mut *self.inner.borrow_mut();
         let outlet = inner.pipeline(side).outlet();
-        let is_whole = outlet.is_ended && outlet.trailers.is_none();
-        is_whole.then(|| std::mem::take(&mut outlet.body))
+        if !outlet.is_ended || outlet.trailers.is_some() {
+            return None;
+        }
+        let bytes: Bytes = std::mem::take(&mut outlet.body).into();
+        inner.count_passed(&self.shared, side, &bytes);
+        Some(bytes)
     }
 
     /// Whether the message was nothing but its head from the start.
@@ -337,7 +355,9 @@ impl Stream {
 
     /// Whether somebody will look at the headers after the stream.
     pub(crate) fn wants_log(&self) -> bool {
-        self.inner.borrow().filters.iter().any(crate::filters::AnyFilter::wants_log)
+        let inner = self.inner.borrow();
+        inner.filters.iter().any(crate::filters::AnyFilter::wants_log)
+            || inner.chain.stats().is_some_and(|stats| stats.spec().looks_at_streams())
     }
 
     /// The upstream reads no more of the request body.
@@ -358,6 +378,7 @@ impl Stream {
         for filter in &mut inner.filters {
             fields = filter.on_log(fields);
         }
+        inner.record(&self.shared, &fields);
         inner.filters.iter_mut().for_each(crate::filters::AnyFilter::finish);
     }
 }
@@ -376,6 +397,33 @@ impl Inner {
             Side::Request => &mut self.request,
             Side::Response => &mut self.response,
         }
+    }
+
+    /// Counts what leaves the chain.
+    fn count_passed(&self, shared: &StreamShared, side: Side, bytes: &Bytes) {
+        let [to_upstream, _] = &self.messages;
+        match side {
+            Side::Request if self.is_grpc => to_upstream.feed(bytes),
+            Side::Request => {}
+            Side::Response => {
+                let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                shared.sent_bytes.set(shared.sent_bytes.get().saturating_add(count));
+            }
+        }
+    }
+
+    /// Tells metrics what the stream came to.
+    fn record(&mut self, shared: &StreamShared, fields: &LogFields) {
+        let Some(stats) = self.chain.stats() else { return };
+        let outlet = self.response.outlet();
+        let is_complete = self.is_response_started && outlet.is_ended && outlet.body.is_empty();
+        if !is_complete && !self.is_reset {
+            let flags = shared.response_flags.get() | flags::DOWNSTREAM_CONNECTION_TERMINATION;
+            shared.response_flags.set(flags);
+        }
+        let [request, response] = &self.messages;
+        let host = self.host.take();
+        stats.record_stream(shared, fields, host, [request.messages(), response.messages()]);
     }
 
     /// Nobody needs the rest of the request: it was answered here, or completely.
@@ -473,116 +521,6 @@ impl Inner {
             Side::Response => self.response.replace(headers, body.into()),
         }
     }
-
-    /// Shows plugins the end of a body whose announced length is reached. Who writes the body does
-    /// not ask for more when everything that was announced has been written.
-    fn pass_known_end(&mut self, shared: &StreamShared, side: Side, cx: &mut Context<'_>) {
-        let (is_known, poll): (_, fn(&mut Self, &StreamShared, &mut Context<'_>) -> _) = match side
-        {
-            Side::Request => (
-                self.request_body.as_ref().is_some_and(Body::is_end_stream),
-                Self::poll_request_body,
-            ),
-            Side::Response => (
-                self.response_body.as_ref().is_some_and(LeasedBody::is_end_stream),
-                Self::poll_response_body,
-            ),
-        };
-        if is_known && poll(self, shared, cx).is_ready() {
-            // A plugin may have answered or cut the stream: others wait for that.
-            shared.wake_all();
-        }
-    }
-
-    /// Reads one frame of the request body into the chain.
-    fn poll_request_body(&mut self, shared: &StreamShared, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_replied || !self.request.wants_more() {
-            return Poll::Pending;
-        }
-        let Some(body) = &mut self.request_body else { return Poll::Pending };
-        // Where the length is known and reached, there is no need to wait for the connection.
-        let frame = if body.is_end_stream() {
-            None
-        } else {
-            std::task::ready!(Pin::new(&mut *body).poll_frame(cx))
-        };
-        let ends_now = !self.is_http1 && body.is_end_stream();
-        shared.note_activity();
-        let step = match frame {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) => {
-                    let received = shared.request_bytes.get().saturating_add(count(&bytes));
-                    shared.request_bytes.set(received);
-                    if ends_now {
-                        self.request_body = None;
-                    }
-                    self.request.start_body(&mut self.filters, bytes.into(), ends_now)
-                }
-                Err(frame) => {
-                    self.request_body = None;
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    let trailers = Fields::from_header_map(FieldsKind::Trailers, trailers);
-                    self.request.start_trailers(&mut self.filters, trailers)
-                }
-            },
-            Some(Err(error)) => {
-                tracing::debug!(error = %error, "request body ended early");
-                self.request_body = None;
-                self.is_reset = true;
-                return Poll::Ready(());
-            }
-            None => {
-                self.request_body = None;
-                self.request.start_body(&mut self.filters, BodyBuffer::default(), true)
-            }
-        };
-        self.settle(shared, Side::Request, step);
-        Poll::Ready(())
-    }
-
-    /// Reads one frame of the response body into the chain.
-    fn poll_response_body(&mut self, shared: &StreamShared, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.response.wants_more() {
-            return Poll::Pending;
-        }
-        let Some(body) = &mut self.response_body else { return Poll::Pending };
-        let step = match std::task::ready!(body.poll_next(cx)) {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) => {
-                    shared.note_activity();
-                    let sent = shared.response_bytes.get().saturating_add(count(&bytes));
-                    shared.response_bytes.set(sent);
-                    let ends_now = !self.is_upstream_http1 && body.is_end_stream();
-                    if ends_now {
-                        self.response_body = None;
-                    }
-                    self.response.start_body(&mut self.filters, bytes.into(), ends_now)
-                }
-                Err(frame) => {
-                    self.response_body = None;
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    let trailers = Fields::from_header_map(FieldsKind::Trailers, trailers);
-                    note_grpc_status(shared, &trailers);
-                    self.response.start_trailers(&mut self.filters, trailers)
-                }
-            },
-            Some(Err(error)) => {
-                tracing::debug!(error = %error, "response body ended early");
-                self.is_reset = true;
-                return Poll::Ready(());
-            }
-            None => {
-                self.response_body = None;
-                self.response.start_body(&mut self.filters, BodyBuffer::default(), true)
-            }
-        };
-        self.settle(shared, Side::Response, step);
-        Poll::Ready(())
-    }
-}
-
-fn count(bytes: &Bytes) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 fn note_grpc_status(shared: &StreamShared, fields: &Fields) {

@@ -20,6 +20,7 @@ use crate::callout::Clusters;
 use crate::config::ProxyConfig;
 use crate::connection;
 use crate::filters::AnyFactory;
+use crate::filters::stats::WorkerStats;
 use crate::filters::substitute::Substitute;
 use crate::filters::wasm::WasmFactory;
 use crate::idle::IdleWatch;
@@ -65,6 +66,7 @@ pub(crate) struct WorkerChain {
     factories: Vec<AnyFactory>,
     /// Plugins that see connections; `None` if one cannot run and must not be skipped.
     network: Option<Vec<Rc<WasmFactory>>>,
+    stats: Option<Rc<WorkerStats>>,
 }
 
 // === impl WorkerSeed ===
@@ -227,7 +229,11 @@ impl Worker {
             FilterSpec::Refuse { .. } | FilterSpec::BuiltIn(_) => None,
         });
         let (factories, network) = (factories.collect(), network.collect());
-        self.chain.replace(Rc::new(WorkerChain { factories, network }));
+        let stats = snapshot.stats.as_ref().map(|spec| {
+            let same = previous.stats.as_ref().filter(|stats| Arc::ptr_eq(stats.spec(), spec));
+            same.map_or_else(|| WorkerStats::new(Arc::clone(spec)), Rc::clone)
+        });
+        self.chain.replace(Rc::new(WorkerChain { factories, network, stats }));
     }
 }
 
@@ -235,13 +241,24 @@ impl Worker {
 
 impl Default for WorkerChain {
     fn default() -> Self {
-        Self { factories: Vec::new(), network: Some(Vec::new()) }
+        Self { factories: Vec::new(), network: Some(Vec::new()), stats: None }
     }
 }
 
 impl WorkerChain {
     pub(crate) fn factories(&self) -> &[AnyFactory] {
         &self.factories
+    }
+
+    /// Whether nothing looks at streams on their way.
+    pub(crate) fn is_straight(&self) -> bool {
+        let looks = self.stats.as_ref().is_some_and(|stats| stats.spec().looks_at_streams());
+        self.factories.is_empty() && !looks
+    }
+
+    /// The metrics that are made.
+    pub(crate) fn stats(&self) -> Option<&Rc<WorkerStats>> {
+        self.stats.as_ref()
     }
 
     /// Plugins that see connections. `None` if every connection is to be refused.

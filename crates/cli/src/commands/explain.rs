@@ -11,6 +11,7 @@ use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, Workload, plan, review};
 use self::failures::{FAILURES, is_open, matrix};
 use super::check::fail_on_errors;
 use crate::args::{ExplainArguments, Format};
+use crate::chain;
 use crate::diagnostics::{Paint, print_finding};
 use crate::enforcement::{Unenforced, is_run, unenforced};
 use crate::environment::Environment;
@@ -66,7 +67,7 @@ fn machine_readable(plan: &Plan, workload: &Workload) -> Value {
 /// Names of the filters in the order in which responses meet them.
 fn response_order(plan: &Plan) -> Vec<String> {
     let filters = plan.filters.iter().rev();
-    filters.filter(|filter| **filter != PlannedFilter::Router).map(reasons::name).collect()
+    filters.filter(|filter| **filter != PlannedFilter::Router).map(chain::name).collect()
 }
 
 fn print(plan: &Plan, workload: &Workload, paint: Paint) {
@@ -74,7 +75,7 @@ fn print(plan: &Plan, workload: &Workload, paint: Paint) {
     output::data(format!("\n{}", paint.bold("requests pass, in this order")));
     for (index, filter) in plan.filters.iter().enumerate() {
         let number = index.saturating_add(1);
-        let name = reasons::name(filter);
+        let name = chain::name(filter);
         match filter {
             PlannedFilter::Wasm(plugin) => {
                 output::data(format!("  {number}. {name}  {}", plugin.url));

@@ -13,6 +13,7 @@ use wasmplug_proxy::{
 };
 
 use crate::args::{Protocol, RunArguments};
+use crate::chain::counted;
 use crate::diagnostics::WithHint;
 use crate::environment::Environment;
 use crate::logging::{self, PluginLog};
@@ -49,14 +50,14 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let proxy = start_proxy(config, host)?;
     let (files, ignored) = sources.counts();
     output::talk(format!(
-        "{files} {} read, {ignored} {} ignored",
-        plural(files, "file"),
-        plural(ignored, "document")
+        "{} read, {} ignored",
+        counted(files, "file"),
+        counted(ignored, "document")
     ));
     output::talk(format!(
-        "listening on {scheme}://{}, upstream {scheme}://{upstream}, {workers} {}",
+        "listening on {scheme}://{}, upstream {scheme}://{upstream}, {}",
         proxy.listen_address(),
-        plural(workers, "worker")
+        counted(workers, "worker")
     ));
     if let Some(admin) = proxy.admin_address() {
         output::talk(format!("admin on http://{admin}"));
@@ -152,8 +153,4 @@ fn node(workload: &Workload) -> Node {
         }),
         listener_direction,
     }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }

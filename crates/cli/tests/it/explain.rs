@@ -56,7 +56,7 @@ fn the_chain_is_explained_filter_by_filter() {
           3. shop/last  file:///opt/last.wasm
              no phase: after the plugins of all phases; no priority, which is behind every number
              plugins.yaml:11:1
-          4. stats  (planned; this version does not run it)
+          4. stats
              makes Istio's metrics: behind the plugins of all phases and of none
           5. router
              sends requests upstream: always last
@@ -181,7 +181,7 @@ fn built_in_filters_are_explained_at_their_places() {
           4. rbac ALLOW  (planned; this version does not run it)
              counts what it would do, without effect: behind phase AUTHZ, before phase STATS
              shop/tried-out 2 rules, only tried out  plugins.yaml:14:1
-          5. stats  (planned; this version does not run it)
+          5. stats
              makes Istio's metrics: behind the plugins of all phases and of none
              shop/metrics
           6. router
@@ -225,7 +225,7 @@ fn an_outbound_chain_says_why_it_has_no_policies() {
           1. shop/between  oci://registry.example/between:v1
              phase AUTHZ: after JWT authentication, before authorization; no priority, which is behind every number
              plugins.yaml:29:1
-          2. stats  (planned; this version does not run it)
+          2. stats
              makes Istio's metrics: behind the plugins of all phases and of none
              shop/metrics
           3. router
@@ -295,7 +295,7 @@ spec: {targetRefs: [{kind: Service, name: web}], wasm: {url: oci://registry.exam
           1. shop/for-web~trafficextension  oci://registry.example/web:v1
              no phase: after the plugins of all phases; no priority, which is behind every number
              plugins.yaml:38:1
-          2. stats  (planned; this version does not run it)
+          2. stats
              makes Istio's metrics: behind the plugins of all phases and of none
           3. router
              sends requests upstream: always last"]].assert_eq(&sections.join("\n\n"));
@@ -324,7 +324,7 @@ spec:
           2. cors  (planned; this version does not run it)
              answers browsers, because a route asks for it: behind fault, before stats
              shop/web route `api` for web, web.example  plugins.yaml:1:1
-          3. stats  (planned; this version does not run it)
+          3. stats
              makes Istio's metrics: behind the plugins of all phases and of none
           4. router
              sends requests upstream: always last

@@ -5,9 +5,8 @@ use wasmtime::{Caller, Linker};
 
 use super::{Cx, hostcalls};
 use crate::abi::Status;
-use crate::context::StreamContext;
+use crate::attributes;
 use crate::error::HostError;
-use crate::fields::{Fields, Pseudo};
 use crate::limits::LimitKind;
 use crate::memory;
 use crate::property::PropertyValue;
@@ -93,81 +92,16 @@ pub(super) fn lookup_in(state: &VmState, id: u32, path: &[&[u8]]) -> Option<Prop
     match path {
         [b"request" | b"response", ..] if stream.is_network => None,
         [b"request" | b"response"] => Some(PropertyValue::Namespace),
-        [b"request", rest @ ..] => request(stream, rest).or_else(|| stream.host.property(path)),
-        [b"response", rest @ ..] => response(stream, rest).or_else(|| stream.host.property(path)),
+        [b"request", rest @ ..] => {
+            // They exist while the plugin sees the headers.
+            let headers = stream.request_headers.as_ref().filter(|_| !stream.is_request_hidden);
+            attributes::of_request(headers, rest).or_else(|| stream.host.property(path))
+        }
+        [b"response", rest @ ..] => {
+            let (headers, trailers) = (&stream.response_headers, &stream.response_trailers);
+            attributes::of_response(headers.as_ref(), trailers.as_ref(), rest)
+                .or_else(|| stream.host.property(path))
+        }
         _ => stream.host.property(path),
     }
-}
-
-/// Attributes that come from request headers; they exist while the plugin sees these.
-fn request(stream: &StreamContext, path: &[&[u8]]) -> Option<PropertyValue> {
-    let headers = stream.request_headers.as_ref().filter(|_| !stream.is_request_hidden);
-    match path {
-        [b"headers"] => return Some(header_map(headers)),
-        [b"headers_bytes"] => return Some(size(headers)),
-        _ => {}
-    }
-    let headers = headers?;
-    let pseudo = |pseudo| headers.pseudo(pseudo).map(PropertyValue::text);
-    let path_text = || headers.pseudo(Pseudo::Path).map(http::HeaderValue::as_bytes);
-    let split = |path: &[u8]| path.iter().position(|byte| *byte == b'?');
-    match path {
-        [b"path"] => pseudo(Pseudo::Path),
-        [b"host"] => pseudo(Pseudo::Authority),
-        [b"method"] => pseudo(Pseudo::Method),
-        [b"scheme"] => pseudo(Pseudo::Scheme),
-        [b"url_path"] => {
-            let path = path_text()?;
-            Some(PropertyValue::text(path.get(..split(path).unwrap_or(path.len()))?))
-        }
-        [b"query"] => {
-            let path = path_text()?;
-            let query = split(path).and_then(|at| path.get(at.saturating_add(1)..));
-            Some(PropertyValue::text(query.unwrap_or_default()))
-        }
-        [b"referer"] => headers.get(b"referer").map(PropertyValue::text),
-        [b"useragent"] => headers.get(b"user-agent").map(PropertyValue::text),
-        [b"id"] => headers.get(b"x-request-id").map(PropertyValue::text),
-        [b"headers", name] => joined(headers, name),
-        _ => None,
-    }
-}
-
-fn response(stream: &StreamContext, path: &[&[u8]]) -> Option<PropertyValue> {
-    let headers = stream.response_headers.as_ref();
-    match path {
-        [b"headers"] => Some(header_map(headers)),
-        [b"headers_bytes"] => Some(size(headers)),
-        [b"headers", name] => joined(headers?, name),
-        [b"trailers"] => Some(header_map(stream.response_trailers.as_ref())),
-        [b"trailers", name] => joined(stream.response_trailers.as_ref()?, name),
-        _ => None,
-    }
-}
-
-fn size(fields: Option<&Fields>) -> PropertyValue {
-    let bytes = fields.map_or(0, Fields::byte_size);
-    PropertyValue::Int(i64::try_from(bytes).unwrap_or(i64::MAX))
-}
-
-/// All values of a name, joined with commas.
-fn joined(fields: &Fields, name: &[u8]) -> Option<PropertyValue> {
-    let values = fields.iter().filter(|(present, _)| present.eq_ignore_ascii_case(name));
-    let values: SmallVec<[&[u8]; 4]> = values.map(|(_, value)| value).collect();
-    (!values.is_empty()).then(|| PropertyValue::Bytes(values.join(&b',')))
-}
-
-/// Every name once, with all its values.
-fn header_map(fields: Option<&Fields>) -> PropertyValue {
-    let mut map: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    for (name, value) in fields.iter().flat_map(|fields| fields.iter()) {
-        match map.iter_mut().find(|(present, _)| present == name) {
-            Some((_, values)) => {
-                values.push(b',');
-                values.extend_from_slice(value);
-            }
-            None => map.push((name.to_vec(), value.to_vec())),
-        }
-    }
-    PropertyValue::Map(map)
 }

@@ -8,11 +8,12 @@ use crate::snapshot::{FilterSpec, PluginSpec, Refusal, RejectedEffect, Snapshot}
 /// may be secrets.
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let chain = snapshot.filters.iter().map(filter);
+    let stats = snapshot.stats.iter().map(|stats| stats.dump());
     let router = json!({ "filter": "router" });
     let dump = json!({
         "version": snapshot.version,
         "network": snapshot.network_filters.iter().map(filter).collect::<Vec<Value>>(),
-        "chain": chain.chain([router]).collect::<Vec<Value>>(),
+        "chain": chain.chain(stats).chain([router]).collect::<Vec<Value>>(),
         "rejected": snapshot.rejected.iter().map(|rejected| json!({
             "resource": rejected.resource.to_string(),
             "reason": rejected.reason,

@@ -15,6 +15,7 @@ use wasmplug_host::BodyBuffer;
 use wasmplug_host::abi::PeerType;
 
 use super::{Closed, NetworkChain};
+use crate::filters::stats::ConnectionRecord;
 
 /// Bytes that are read in one go.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -37,6 +38,8 @@ struct Relay<'a, T> {
     behind: Option<T>,
     /// Whether the connection is over when what stands behind has said all.
     ends_with_behind: bool,
+    /// Counts the bytes of both directions.
+    record: Option<ConnectionRecord>,
     to_client: Writing,
     to_behind: Writing,
     has_client_ended: bool,
@@ -62,11 +65,13 @@ pub(crate) async fn relay<T: AsyncRead + AsyncWrite + Unpin>(
     connect: impl Future<Output = io::Result<T>>,
     idle_timeout: Duration,
     ends_with_behind: bool,
+    record: Option<ConnectionRecord>,
 ) {
     let mut connect = std::pin::pin!(connect);
     let mut is_connecting = true;
     let mut idle = std::pin::pin!(tokio::time::sleep(idle_timeout));
     let mut relay = Relay::new(&mut chain, client, ends_with_behind);
+    relay.record = record;
     let mut has_started = false;
     let peer = poll_fn(|cx| {
         if !std::mem::replace(&mut has_started, true) && relay.chain.start().is_err() {
@@ -228,6 +233,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
             client,
             behind: None,
             ends_with_behind,
+            record: None,
             to_client: Writing::default(),
             to_behind: Writing::default(),
             has_client_ended: false,
@@ -246,6 +252,9 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
                     has_moved = true;
                     if end {
                         (self.has_client_ended, self.last_end) = (true, PeerType::Remote);
+                    }
+                    if let Some(record) = &self.record {
+                        record.received(bytes.len());
                     }
                     self.chain.receive(bytes, end)?;
                 }
@@ -294,6 +303,9 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
                         (self.has_behind_ended, self.last_end) = (true, PeerType::Local);
                     }
                     let (bytes, end) = self.chain.send(bytes, end)?;
+                    if let Some(record) = &self.record {
+                        record.sent(bytes.len());
+                    }
                     self.to_client.add(bytes, end);
                 }
                 Poll::Ready(Err(_)) if self.to_client.is_empty() => {

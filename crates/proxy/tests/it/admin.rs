@@ -120,6 +120,19 @@ fn the_chain_and_what_was_rejected_are_dumped() {
                     "resource": "default/second",
                     "state": "every request is refused with 403",
                 },
+                {
+                    "filter": "istio.stats",
+                    "provider": "prometheus",
+                    "reporter": {
+                        "role": "sidecar-inbound",
+                        "workload": null,
+                        "namespace": "default",
+                        "labels": {},
+                        "service": null,
+                    },
+                    "overrides": [],
+                    "refused_expressions": [],
+                },
                 { "filter": "router" },
             ],
             "rejected": [{

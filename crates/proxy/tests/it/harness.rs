@@ -52,6 +52,7 @@ pub(crate) struct Plugin {
 pub(crate) struct Setup {
     plugins: Vec<Plugin>,
     resources: String,
+    workload: Workload,
     upstream: UpstreamBuilder,
     tune: Box<dyn FnOnce(&mut ProxyConfig)>,
     limits: Limits,
@@ -63,6 +64,7 @@ pub(crate) struct Running {
     upstream: UpstreamThread,
     modules: Modules,
     resources: String,
+    workload: Workload,
     builder: SnapshotBuilder,
     runtime: Runtime,
     log: Arc<LogLines>,
@@ -150,6 +152,16 @@ impl Modules {
 
     /// Plans the chain of these plugins, in this order within their phases, and of other resources.
     pub(crate) fn plan(&self, plugins: &[Plugin], resources: &str) -> Plan {
+        self.plan_for(plugins, resources, &workload())
+    }
+
+    /// The same for another workload than the usual one.
+    pub(crate) fn plan_for(
+        &self,
+        plugins: &[Plugin],
+        resources: &str,
+        workload: &Workload,
+    ) -> Plan {
         let mut manifest = String::from(resources);
         if !manifest.is_empty() && !manifest.ends_with('\n') {
             manifest.push('\n');
@@ -181,7 +193,7 @@ impl Modules {
         }
         let parsed = parse_file("test.yaml", &manifest);
         assert!(parsed.diagnostics.is_empty(), "{:?}\n{manifest}", parsed.diagnostics);
-        plan(&parsed.resources, &Workload::new(NAMESPACE, WorkloadRole::SidecarInbound))
+        plan(&parsed.resources, workload)
     }
 
     /// Writes a module, named after its content, and returns its URL.
@@ -203,6 +215,7 @@ impl Setup {
         Self {
             plugins: Vec::new(),
             resources: String::new(),
+            workload: workload(),
             upstream: Upstream::echo(),
             tune: Box::new(|_| {}),
             limits: patient(),
@@ -218,6 +231,11 @@ impl Setup {
     /// Other resources that apply, as YAML.
     pub(crate) fn resources(self, resources: &str) -> Self {
         Self { resources: resources.to_owned(), ..self }
+    }
+
+    /// Another workload than an inbound sidecar without labels.
+    pub(crate) fn workload(self, workload: Workload) -> Self {
+        Self { workload, ..self }
     }
 
     /// Another upstream.
@@ -269,9 +287,14 @@ impl Setup {
         let builder = SnapshotBuilder::new(Arc::clone(&host), store, self.limits, HashMap::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let proxy = Proxy::start(config, host).unwrap();
-        let resources = self.resources;
-        Running { proxy, upstream, modules, resources, builder, runtime, log }
+        let (resources, workload) = (self.resources, self.workload);
+        Running { proxy, upstream, modules, resources, workload, builder, runtime, log }
     }
+}
+
+/// An inbound sidecar without labels.
+fn workload() -> Workload {
+    Workload::new(NAMESPACE, WorkloadRole::SidecarInbound)
 }
 
 /// Limits that no correct plugin reaches, however busy the machine is.
@@ -286,9 +309,19 @@ pub(crate) fn patient() -> Limits {
 // === impl Running ===
 
 impl Running {
+    /// Replaces the other resources as well; see [`Self::load`].
+    pub(crate) fn load_with(
+        &mut self,
+        plugins: &[Plugin],
+        resources: &str,
+    ) -> Vec<wasmplug_proxy::Rejected> {
+        resources.clone_into(&mut self.resources);
+        self.load(plugins)
+    }
+
     /// Replaces the chain; returns why plugins were rejected, each with its resource.
     pub(crate) fn load(&mut self, plugins: &[Plugin]) -> Vec<wasmplug_proxy::Rejected> {
-        let plan = self.modules.plan(plugins, &self.resources);
+        let plan = self.modules.plan_for(plugins, &self.resources, &self.workload);
         self.runtime.block_on(async {
             let snapshot = self.builder.build(&plan, &PullOptions::default()).await;
             let rejected = snapshot.rejected.clone();

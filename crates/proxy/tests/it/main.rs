@@ -15,6 +15,7 @@ mod loading;
 mod local_replies;
 mod pass_through;
 mod pausing;
+mod stats;
 mod swaps;
 mod upstreams;
 mod workers;

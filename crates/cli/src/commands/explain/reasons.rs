@@ -7,22 +7,6 @@ use wasmplug_api::{
 
 use crate::reconcile::phase;
 
-/// What a filter is called in a chain.
-pub(super) fn name(filter: &PlannedFilter) -> String {
-    match filter {
-        PlannedFilter::Wasm(plugin) => plugin.resource.to_string(),
-        PlannedFilter::ExtAuthz(authorization) => {
-            format!("ext_authz {}", authorization.provider.as_deref().unwrap_or_default())
-        }
-        PlannedFilter::JwtAuthn(_) => "jwt_authn".to_owned(),
-        PlannedFilter::Rbac(authorization) => format!("rbac {}", authorization.action.as_str()),
-        PlannedFilter::Fault(_) => "fault".to_owned(),
-        PlannedFilter::Cors(_) => "cors".to_owned(),
-        PlannedFilter::Stats(_) => "stats".to_owned(),
-        PlannedFilter::Router => "router".to_owned(),
-    }
-}
-
 /// Why the filter at this place of the chain stands there.
 pub(super) fn reason(plan: &Plan, place: usize, workload: &Workload) -> String {
     let before = place.checked_sub(1).and_then(|before| plan.filters.get(before));
@@ -41,6 +25,12 @@ pub(super) fn reason(plan: &Plan, place: usize, workload: &Workload) -> String {
             "verifies tokens: behind phase AUTHN, before phase AUTHZ".to_owned()
         }
         Some(PlannedFilter::Rbac(authorization)) => {
+            if let Some(provider) = &authorization.provider {
+                return format!(
+                    "refuses what CUSTOM policies match, because the mesh has no external \
+                     authorizer `{provider}`: before anything else runs"
+                );
+            }
             let is_tried_out = authorization.policies.iter().all(|policy| policy.is_dry_run);
             let what = match authorization.action {
                 _ if is_tried_out => "counts what it would do, without effect",

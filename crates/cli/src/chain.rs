@@ -1,0 +1,45 @@
+//! What filters of a chain are called.
+
+use wasmplug_api::PlannedFilter;
+
+/// What a filter is called in a chain.
+pub(crate) fn name(filter: &PlannedFilter) -> String {
+    match filter {
+        PlannedFilter::Wasm(plugin) => plugin.resource.to_string(),
+        PlannedFilter::ExtAuthz(authorization) => {
+            format!("ext_authz {}", authorization.provider.as_deref().unwrap_or_default())
+        }
+        PlannedFilter::JwtAuthn(_) => "jwt_authn".to_owned(),
+        PlannedFilter::Rbac(authorization) => format!("rbac {}", authorization.action.as_str()),
+        PlannedFilter::Fault(_) => "fault".to_owned(),
+        PlannedFilter::Cors(_) => "cors".to_owned(),
+        PlannedFilter::Stats(_) => "stats".to_owned(),
+        PlannedFilter::Router => "router".to_owned(),
+    }
+}
+
+/// The name of a filter that is no plugin, and how much it was made of.
+pub(crate) fn summary(filter: &PlannedFilter) -> String {
+    let name = name(filter);
+    match filter {
+        PlannedFilter::JwtAuthn(of) => format!("{name}  {}", counted(of.rules.len(), "issuer")),
+        PlannedFilter::ExtAuthz(of) | PlannedFilter::Rbac(of) => {
+            let count = of.policies.len();
+            format!("{name}  {count} {}", if count == 1 { "policy" } else { "policies" })
+        }
+        PlannedFilter::Fault(of) => format!("{name}  {}", counted(of.routes.len(), "route")),
+        PlannedFilter::Cors(of) => format!("{name}  {}", counted(of.routes.len(), "route")),
+        PlannedFilter::Stats(of) => format!("{name}  {}", of.provider),
+        PlannedFilter::Wasm(_) | PlannedFilter::Router => name,
+    }
+}
+
+/// A number of things, in words.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {}", plural(count, noun))
+}
+
+/// The noun for a number of things.
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}

@@ -1,0 +1,240 @@
+//! Istio's standard metrics. They are made at the end of each stream and connection, whoever
+//! answered, so this is no element of the chain but what a chain tells its end to.
+//!
+//! ```text
+//! stream ends ─> Outcome ─> series of its labels, on its worker ─> added up when somebody asks
+//! ```
+//!
+//! Source: Istio, filter `istio.stats`, with the defaults of its control plane.
+
+mod exposition;
+mod labels;
+mod outcome;
+mod series;
+mod tags;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderValue;
+use serde_json::{Value, json};
+use wasmplug_api::PlannedMetrics;
+use wasmplug_host::LogFields;
+
+pub(crate) use self::outcome::{ConnectionRecord, MessageCount, Outcome, StreamRecord};
+use self::series::{Key, Series};
+use self::tags::Tags;
+use crate::attributes::StreamShared;
+
+/// Most series of one worker that differ in texts: hosts, and values of configured tags. What comes
+/// after is told as `unknown`. Source: ours; a client could make one with each request.
+pub(crate) const MAX_TEXTS: usize = 1000;
+/// Most series that differ in the rest under one text. Source: ours.
+pub(crate) const MAX_SERIES_OF_TEXT: usize = 1000;
+
+/// Which metrics are made; made once of a plan and shared by all workers.
+#[derive(Debug)]
+pub struct StatsSpec {
+    planned: PlannedMetrics,
+    tags: Tags,
+    /// Series of all workers, in the order in which they were made.
+    series: Mutex<Vec<Arc<Series>>>,
+}
+
+/// The metrics that one worker makes.
+#[derive(Debug)]
+pub(crate) struct WorkerStats {
+    spec: Arc<StatsSpec>,
+    /// By the texts in their labels. Only this worker writes to them.
+    by_text: RefCell<HashMap<Vec<u8>, Vec<Arc<Series>>>>,
+}
+
+// === impl StatsSpec ===
+
+impl StatsSpec {
+    pub(crate) fn new(planned: &PlannedMetrics) -> Self {
+        let (planned, series) = (planned.clone(), Mutex::default());
+        Self { tags: Tags::new(&planned), planned, series }
+    }
+
+    /// Whether it makes what this plan asks for.
+    pub(crate) fn is_of(&self, planned: &PlannedMetrics) -> bool {
+        self.planned == *planned
+    }
+
+    /// What is made and what is not, for people and scripts.
+    pub(crate) fn dump(&self) -> Value {
+        json!({
+            "filter": "istio.stats",
+            "provider": self.planned.provider,
+            "reporter": self.planned.reporter,
+            "overrides": self.planned.overrides,
+            "refused_expressions": self.tags.refused(),
+        })
+    }
+
+    /// Expressions of tags that cannot be evaluated; their tags are `unknown`.
+    pub(crate) fn refused_expressions(&self) -> &[String] {
+        self.tags.refused()
+    }
+
+    /// Whether configured tags look at streams, so that no stream may go past the chain.
+    pub(crate) fn looks_at_streams(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
+    fn add(&self, series: Arc<Series>) {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).push(series);
+    }
+
+    fn all(&self) -> Vec<Arc<Series>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+// === impl WorkerStats ===
+
+impl WorkerStats {
+    pub(crate) fn new(spec: Arc<StatsSpec>) -> Rc<Self> {
+        Rc::new(Self { spec, by_text: RefCell::default() })
+    }
+
+    pub(crate) fn spec(&self) -> &Arc<StatsSpec> {
+        &self.spec
+    }
+
+    /// Whether requests are told apart by the host that they name.
+    pub(crate) fn wants_host(&self) -> bool {
+        labels::has_host_fallback(self.spec.planned.reporter.role)
+    }
+
+    /// Begins to watch a stream that no filter sees.
+    pub(crate) fn begin(self: &Rc<Self>, headers: &http::HeaderMap) -> StreamRecord {
+        StreamRecord::new(Rc::clone(self), headers)
+    }
+
+    /// Counts a stream that went through the chain.
+    pub(crate) fn record_stream(
+        &self,
+        shared: &StreamShared,
+        fields: &LogFields,
+        host: Option<HeaderValue>,
+        messages: [Option<u64>; 2],
+    ) {
+        let tags = self.spec.tags.evaluate(shared, fields);
+        self.record(&Outcome::of_stream(shared, host, tags, messages));
+    }
+
+    fn record(&self, outcome: &Outcome) {
+        let Some(series) = self.series(&outcome.key, outcome.host_bytes(), &outcome.tags) else {
+            return;
+        };
+        series.record(outcome);
+    }
+
+    /// The series of these labels, made if it is new. `None` if there are too many.
+    fn series(&self, key: &Key, host: &[u8], tags: &[String]) -> Option<Arc<Series>> {
+        let mut by_text = self.by_text.borrow_mut();
+        let joined = (!tags.is_empty()).then(|| text(host, tags));
+        let wanted = joined.as_deref().unwrap_or(host);
+        let is_known = by_text.contains_key(wanted);
+        if !is_known && by_text.len() >= MAX_TEXTS && !wanted.is_empty() {
+            drop(by_text);
+            let unknown = vec![labels::UNKNOWN.to_owned(); tags.len()];
+            return self.make(key, &[], &unknown);
+        }
+        if is_known {
+            let known = by_text.get_mut(wanted)?;
+            if let Some(at) = known.iter().position(|series| series.key == *key) {
+                // What comes often is found first.
+                known.swap(0, at);
+                return known.first().cloned();
+            }
+        }
+        drop(by_text);
+        self.make(key, host, tags)
+    }
+
+    fn make(&self, key: &Key, host: &[u8], tags: &[String]) -> Option<Arc<Series>> {
+        let text = if tags.is_empty() { host.to_vec() } else { text(host, tags) };
+        let mut by_text = self.by_text.borrow_mut();
+        let known = by_text.entry(text).or_default();
+        if let Some(series) = known.iter().find(|series| series.key == *key) {
+            return Some(Arc::clone(series));
+        }
+        if known.len() >= MAX_SERIES_OF_TEXT {
+            return None;
+        }
+        let series = Arc::new(Series::new(*key, host, tags));
+        self.spec.add(Arc::clone(&series));
+        known.push(Arc::clone(&series));
+        Some(series)
+    }
+
+    /// Begins to watch a connection that is not HTTP.
+    pub(crate) fn connection_opened(self: &Rc<Self>) -> Option<ConnectionRecord> {
+        let series = self.series(&Key::TCP, &[], &[])?;
+        Some(ConnectionRecord::new(series))
+    }
+}
+
+/// Texts of labels as one key; none of them has a byte that is not text.
+fn text(host: &[u8], tags: &[String]) -> Vec<u8> {
+    let mut text = host.to_vec();
+    for tag in tags {
+        text.push(0xff);
+        text.extend_from_slice(tag.as_bytes());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wasmplug_api::{PlannedFilter, Workload, WorkloadRole, plan};
+
+    use super::series::Key;
+    use super::{MAX_SERIES_OF_TEXT, MAX_TEXTS, StatsSpec, WorkerStats};
+
+    fn stats() -> std::rc::Rc<WorkerStats> {
+        let plan = plan(&[], &Workload::new("default", WorkloadRole::SidecarOutbound));
+        let planned = plan.filters.iter().find_map(|filter| match filter {
+            PlannedFilter::Stats(planned) => Some(planned),
+            _ => None,
+        });
+        WorkerStats::new(Arc::new(StatsSpec::new(planned.unwrap())))
+    }
+
+    fn key(code: u16) -> Key {
+        Key { is_tcp: false, code, ..Key::TCP }
+    }
+
+    #[test]
+    fn hosts_beyond_the_bound_are_told_as_unknown() {
+        let stats = stats();
+        for number in 0..MAX_TEXTS {
+            let host = format!("host-{number}");
+            assert_eq!(
+                stats.series(&key(200), host.as_bytes(), &[]).unwrap().host,
+                host.as_bytes()
+            );
+        }
+        let one = stats.series(&key(200), b"one more", &[]).unwrap();
+        let other = stats.series(&key(200), b"and another", &[]).unwrap();
+        assert!(one.host.is_empty() && Arc::ptr_eq(&one, &other));
+        // Those that are there go on.
+        assert_eq!(stats.series(&key(200), b"host-7", &[]).unwrap().host, b"host-7");
+    }
+
+    #[test]
+    fn series_beyond_the_bound_are_not_made() {
+        let stats = stats();
+        let mut codes = 0..u16::try_from(MAX_SERIES_OF_TEXT).unwrap();
+        assert!(codes.all(|code| stats.series(&key(code), b"a", &[]).is_some()));
+        assert!(stats.series(&key(u16::MAX), b"a", &[]).is_none());
+        assert!(stats.series(&key(0), b"a", &[]).is_some());
+    }
+}
