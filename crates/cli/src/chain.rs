@@ -1,6 +1,6 @@
 //! What filters of a chain are called.
 
-use wasmplug_api::PlannedFilter;
+use wasmplug_api::{PlannedFilter, PlannedRoute};
 
 /// What a filter is called in a chain.
 pub(crate) fn name(filter: &PlannedFilter) -> String {
@@ -27,11 +27,16 @@ pub(crate) fn summary(filter: &PlannedFilter) -> String {
             let count = of.policies.len();
             format!("{name}  {count} {}", if count == 1 { "policy" } else { "policies" })
         }
-        PlannedFilter::Fault(of) => format!("{name}  {}", counted(of.routes.len(), "route")),
-        PlannedFilter::Cors(of) => format!("{name}  {}", counted(of.routes.len(), "route")),
+        PlannedFilter::Fault(of) => format!("{name}  {}", counted(asking(&of.routes), "route")),
+        PlannedFilter::Cors(of) => format!("{name}  {}", counted(asking(&of.routes), "route")),
         PlannedFilter::Stats(of) => format!("{name}  {}", of.provider),
         PlannedFilter::Wasm(_) | PlannedFilter::Router => name,
     }
+}
+
+/// How many routes ask for something.
+fn asking<T>(routes: &[PlannedRoute<T>]) -> usize {
+    routes.iter().filter(|route| route.policy.is_some()).count()
 }
 
 /// A number of things, in words.

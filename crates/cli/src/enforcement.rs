@@ -10,8 +10,8 @@ const RUNS_JWT_AUTHN: bool = false;
 const RUNS_RBAC: bool = false;
 const RUNS_EXT_AUTHZ: bool = false;
 const RUNS_STATS: bool = true;
-const RUNS_FAULT: bool = false;
-const RUNS_CORS: bool = false;
+const RUNS_FAULT: bool = true;
+const RUNS_CORS: bool = true;
 const RUNS_MUTUAL_TLS: bool = false;
 
 /// A policy that would have to refuse something.

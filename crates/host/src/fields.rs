@@ -162,6 +162,23 @@ impl Fields {
         self.regular.push((name, value));
     }
 
+    /// Gives a name one value: in the place of its first one, or at the end.
+    pub fn set_name(&mut self, name: HeaderName, value: HeaderValue) {
+        let Some(first) = self.regular.iter().position(|(present, _)| *present == name) else {
+            self.regular.push((name, value));
+            return;
+        };
+        let mut at = 0;
+        self.regular.retain(|(present, _)| {
+            let is_kept = *present != name || at == first;
+            at += 1;
+            is_kept
+        });
+        if let Some((_, present)) = self.regular.get_mut(first) {
+            *present = value;
+        }
+    }
+
     /// The first regular entry of this name.
     pub fn get_name(&self, name: &HeaderName) -> Option<&HeaderValue> {
         self.regular.iter().find(|(present, _)| present == name).map(|(_, value)| value)

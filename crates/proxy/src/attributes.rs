@@ -90,6 +90,10 @@ pub(crate) struct StreamShared {
 pub(crate) mod flags {
     /// Nothing moved for too long.
     pub(crate) const STREAM_IDLE_TIMEOUT: u64 = 0x1_0000;
+    /// A fault filter let the request wait.
+    pub(crate) const DELAY_INJECTED: u64 = 0x200;
+    /// A fault filter answered it.
+    pub(crate) const FAULT_INJECTED: u64 = 0x400;
     /// The client left before the end.
     pub(crate) const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 0x4000;
     /// The upstream could not be connected to.
@@ -100,9 +104,11 @@ pub(crate) mod flags {
     pub(crate) const UPSTREAM_PROTOCOL_ERROR: u64 = 0x80_0000;
 
     /// What Envoy calls them where they are written, in the order of the bits.
-    pub(crate) const NAMES: [(u64, &str); 5] = [
+    pub(crate) const NAMES: [(u64, &str); 7] = [
         (UPSTREAM_CONNECTION_FAILURE, "UF"),
         (UPSTREAM_CONNECTION_TERMINATION, "UC"),
+        (DELAY_INJECTED, "DI"),
+        (FAULT_INJECTED, "FI"),
         (DOWNSTREAM_CONNECTION_TERMINATION, "DC"),
         (STREAM_IDLE_TIMEOUT, "SI"),
         (UPSTREAM_PROTOCOL_ERROR, "UPE"),
@@ -148,9 +154,13 @@ impl StreamShared {
     }
 
     /// The connection that the stream is on.
-    #[expect(dead_code, reason = "the filters that need it follow")]
     pub(crate) fn connection_info(&self) -> &ConnectionInfo {
         &self.connection
+    }
+
+    /// Adds flags to those of the response.
+    pub(crate) fn add_flags(&self, flags: u64) {
+        self.response_flags.set(self.response_flags.get() | flags);
     }
 
     /// Says something about the stream in the name of a filter: dynamic metadata.

@@ -18,6 +18,9 @@ use wasmplug_module::{
     PullSecrets,
 };
 
+use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
+use crate::filters::cors::Cors;
+use crate::filters::fault::Fault;
 use crate::filters::stats::StatsSpec;
 use crate::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
@@ -152,7 +155,7 @@ impl SnapshotBuilder {
                     let fetched = fetched.next();
                     self.take_plugin(plugin, fetched, &mut good, &mut snapshot.rejected).await
                 }
-                _ => self.built_in(filter),
+                _ => self.built_in(filter, plan.port),
             };
             snapshot.filters.extend(spec);
         }
@@ -186,17 +189,18 @@ impl SnapshotBuilder {
 
     /// A filter of the proxy's own; `None` for what is not a filter here.
     #[expect(clippy::unused_self, reason = "some filters remember what was good")]
-    fn built_in(&mut self, filter: &PlannedFilter) -> Option<FilterSpec> {
-        match filter {
+    fn built_in(&mut self, filter: &PlannedFilter, port: Option<u16>) -> Option<FilterSpec> {
+        let kind = match filter {
+            PlannedFilter::Fault(routes) => BuiltInKind::Fault(Arc::new(Fault::new(routes, port))),
+            PlannedFilter::Cors(routes) => BuiltInKind::Cors(Arc::new(Cors::new(routes, port))),
             PlannedFilter::Wasm(_)
             | PlannedFilter::Router
             | PlannedFilter::JwtAuthn(_)
             | PlannedFilter::Rbac(_)
             | PlannedFilter::ExtAuthz(_)
-            | PlannedFilter::Fault(_)
-            | PlannedFilter::Cors(_)
-            | PlannedFilter::Stats(_) => None,
-        }
+            | PlannedFilter::Stats(_) => return None,
+        };
+        Some(FilterSpec::BuiltIn(BuiltInSpec(kind)))
     }
 
     /// Makes the plugin, or what stands in its place; `None` if it is skipped.

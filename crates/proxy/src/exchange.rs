@@ -331,7 +331,7 @@ fn new_response(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    if status.canonical_reason().is_none() {
+    if status.canonical_reason().is_none() || status == StatusCode::IM_A_TEAPOT {
         response.extensions_mut().insert(ReasonPhrase::from_static(b"Unknown"));
     }
     response

@@ -1,6 +1,9 @@
 //! The closed lists of filters: per stream ([`AnyFilter`]) and per worker ([`AnyFactory`]).
 
 pub(crate) mod built_in;
+pub(crate) mod cors;
+pub(crate) mod fault;
+mod routed;
 pub(crate) mod stats;
 pub(crate) mod substitute;
 pub(crate) mod wasm;

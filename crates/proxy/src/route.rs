@@ -116,7 +116,7 @@ fn fits_host(host: &str, authority: &[u8]) -> bool {
 }
 
 /// The colons inside of an IPv6 address stand before its closing bracket.
-fn without_port(authority: &[u8]) -> &[u8] {
+pub(crate) fn without_port(authority: &[u8]) -> &[u8] {
     let after = authority.iter().rposition(|byte| *byte == b']').unwrap_or(0);
     let port = authority.iter().skip(after).position(|byte| *byte == b':');
     let end = port.map_or(authority.len(), |at| after.saturating_add(at));

@@ -8,7 +8,7 @@ use super::filters::{
 use super::mesh::{Body, Policy};
 use super::ordering::{Rank, rank};
 use super::reach::{Reach, Scope};
-use super::routes::Routes;
+use super::routes::{Routes, alternatives};
 use super::{
     LeftOut, Plan, PlannedFilter, PlannedPlugin, Workload, WorkloadRole, metrics, mutual_tls,
     planned,
@@ -219,17 +219,23 @@ impl<'a> Assembly<'a> {
         policy: impl Fn(&HttpRoute) -> Option<T>,
     ) -> Option<PlannedRoutes<T>> {
         let mut planned = Vec::new();
-        for VirtualService { meta, spec, position } in self.routes.iter().map(|of| of.object) {
-            for route in &spec.http {
-                planned.extend(policy(route).map(|policy| PlannedRoute {
+        for routes in &self.routes {
+            let VirtualService { meta, spec, position } = routes.object;
+            let own = spec.http.iter().filter_map(|route| {
+                Some(PlannedRoute {
                     resource: meta.namespaced_name(),
                     position: position.clone(),
                     hosts: spec.hosts.clone(),
                     route: route.name.clone(),
-                    match_: route.match_.clone(),
-                    policy,
-                }));
-            }
+                    match_: alternatives(route, self.workload)?,
+                    policy: policy(route),
+                })
+            });
+            let mut own: Vec<_> = own.collect();
+            // What stands behind the last one that asks for something changes nothing.
+            let asking = own.iter().rposition(|route| route.policy.is_some());
+            own.truncate(asking.map_or(0, |last| last.saturating_add(1)));
+            planned.extend(own);
         }
         (!planned.is_empty()).then_some(PlannedRoutes { routes: planned })
     }

@@ -136,11 +136,12 @@ pub struct PlannedRoute<T> {
     pub hosts: Vec<String>,
     /// Name of the route, empty if it has none.
     pub route: String,
-    /// Alternatives of requests that it is for, as typed; none means all.
+    /// Alternatives of requests that it is for, as typed, without those that are for other
+    /// workloads; none means all.
     #[serde(rename = "match")]
     pub match_: Vec<Value>,
-    /// What it asks for.
-    pub policy: T,
+    /// What it asks for; nothing if it only takes requests away from those behind it.
+    pub policy: Option<T>,
 }
 
 /// Whether connections to the workload must be mutual TLS; not a filter, but what connections find

@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde_json::Value;
+
 use super::reach::Reach;
 use super::{Workload, WorkloadRole};
 use crate::manifest::Resource;
-use crate::virtual_service::VirtualService;
+use crate::virtual_service::{HttpRoute, VirtualService};
 
 /// Stands for sidecars among gateways.
 const MESH: &str = "mesh";
@@ -40,6 +42,37 @@ pub(super) fn gateways(resources: &[Resource]) -> Gateways<'_> {
         gateways.entry(name).or_insert(&gateway.spec.selector);
     }
     gateways
+}
+
+/// The alternatives of a route that are for this workload; `None` if it has some, and none of them
+/// is.
+pub(super) fn alternatives(route: &HttpRoute, workload: &Workload) -> Option<Vec<Value>> {
+    let own: Vec<Value> = route.match_.iter().filter(|of| is_for(of, workload)).cloned().collect();
+    (route.match_.is_empty() || !own.is_empty()).then_some(own)
+}
+
+/// Whether an alternative is for requests that this workload sends or takes in.
+///
+/// Source: Istio API, `HTTPMatchRequest`: `sourceLabels`, `sourceNamespace`, `gateways`.
+fn is_for(alternative: &Value, workload: &Workload) -> bool {
+    let is_gateway = workload.role == WorkloadRole::Gateway;
+    if let Some(names) = alternative.get("gateways").and_then(Value::as_array)
+        && !names.is_empty()
+        && !names.iter().any(|name| (name == MESH) != is_gateway)
+    {
+        return false;
+    }
+    // A gateway does not know who sends.
+    if is_gateway {
+        return true;
+    }
+    let labels = alternative.get("sourceLabels").and_then(Value::as_object);
+    let has = |(key, value): (&String, &Value)| {
+        workload.labels.get(key).is_some_and(|own| value == own.as_str())
+    };
+    let namespace = alternative.get("sourceNamespace").and_then(Value::as_str);
+    labels.is_none_or(|labels| labels.iter().all(has))
+        && namespace.is_none_or(|namespace| namespace == workload.namespace)
 }
 
 // === impl Routes ===

@@ -318,10 +318,10 @@ spec:
         workload namespace default, labels none, sidecar-outbound
 
         requests pass, in this order
-          1. fault  (planned; this version does not run it)
+          1. fault
              delays or aborts requests, because a route asks for it: before cors and stats
              shop/web for web, web.example  plugins.yaml:1:1
-          2. cors  (planned; this version does not run it)
+          2. cors
              answers browsers, because a route asks for it: behind fault, before stats
              shop/web route `api` for web, web.example  plugins.yaml:1:1
           3. stats

@@ -113,3 +113,14 @@ fn an_http_map_survives_the_round_trip() {
     assert_eq!(fields.len(), 3);
     assert_eq!(fields.into_header_map(), map);
 }
+
+#[test]
+fn setting_a_name_leaves_one_value_in_its_first_place() {
+    let set = |name: &'static str| {
+        let mut fields = request();
+        fields.set_name(http::HeaderName::from_static(name), "3".parse().unwrap());
+        text(&fields)
+    };
+    assert_eq!(set("x-a"), ":authority=example.com :path=/a?b x-a=3 accept=a");
+    assert_eq!(set("x-b"), ":authority=example.com :path=/a?b x-a=1 accept=a x-a=2 x-b=3");
+}

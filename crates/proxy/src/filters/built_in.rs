@@ -2,10 +2,13 @@
 
 use std::fmt::Debug;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value;
 use wasmplug_host::{BodyBuffer, Fields};
 
+use super::cors::{Cors, CorsFilter};
+use super::fault::{Fault, FaultFilter};
 use super::substitute::Substitute;
 use crate::attributes::StreamShared;
 use crate::filter::{BodyOutcome, HeadersOutcome, Interrupt, Resume, Side};
@@ -61,12 +64,17 @@ pub struct BuiltInSpec(pub(crate) BuiltInKind);
 
 /// Each of them.
 #[derive(Clone, Debug)]
-pub(crate) enum BuiltInKind {}
+pub(crate) enum BuiltInKind {
+    Fault(Arc<Fault>),
+    Cors(Arc<Cors>),
+}
 
 /// The filter of one stream.
 #[derive(Debug)]
 pub(crate) enum BuiltIn {
     Substitute(Substitute),
+    Fault(FaultFilter),
+    Cors(CorsFilter),
 }
 
 // === impl BuiltInSpec ===
@@ -74,16 +82,25 @@ pub(crate) enum BuiltIn {
 impl BuiltInSpec {
     /// The filter's name in Envoy, which is its name in dumps and dynamic metadata as well.
     pub fn name(&self) -> &'static str {
-        match self.0 {}
+        match self.0 {
+            BuiltInKind::Fault(_) => "envoy.filters.http.fault",
+            BuiltInKind::Cors(_) => "envoy.filters.http.cors",
+        }
     }
 
     /// What it was made of, for people and scripts; without secrets.
     pub(crate) fn dump(&self) -> Value {
-        match self.0 {}
+        match &self.0 {
+            BuiltInKind::Fault(fault) => fault.dump(),
+            BuiltInKind::Cors(cors) => cors.dump(),
+        }
     }
 
-    pub(crate) fn new_filter(&self, _stream: &Rc<StreamShared>) -> BuiltIn {
-        match self.0 {}
+    pub(crate) fn new_filter(&self, stream: &Rc<StreamShared>) -> BuiltIn {
+        match &self.0 {
+            BuiltInKind::Fault(fault) => BuiltIn::Fault(fault.new_filter(stream)),
+            BuiltInKind::Cors(cors) => BuiltIn::Cors(cors.new_filter(stream)),
+        }
     }
 }
 
@@ -93,12 +110,16 @@ impl BuiltIn {
     pub(crate) fn filter(&self) -> &dyn BuiltInFilter {
         match self {
             Self::Substitute(filter) => filter,
+            Self::Fault(filter) => filter,
+            Self::Cors(filter) => filter,
         }
     }
 
     pub(crate) fn filter_mut(&mut self) -> &mut dyn BuiltInFilter {
         match self {
             Self::Substitute(filter) => filter,
+            Self::Fault(filter) => filter,
+            Self::Cors(filter) => filter,
         }
     }
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod pausing;
 mod plain;
 mod reasons;
+mod routes;
 mod sharing;
 mod sizes;
 mod tour;

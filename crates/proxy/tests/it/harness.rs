@@ -151,11 +151,6 @@ impl Modules {
     }
 
     /// Plans the chain of these plugins, in this order within their phases, and of other resources.
-    pub(crate) fn plan(&self, plugins: &[Plugin], resources: &str) -> Plan {
-        self.plan_for(plugins, resources, &workload())
-    }
-
-    /// The same for another workload than the usual one.
     pub(crate) fn plan_for(
         &self,
         plugins: &[Plugin],
@@ -293,7 +288,7 @@ impl Setup {
 }
 
 /// An inbound sidecar without labels.
-fn workload() -> Workload {
+pub(crate) fn workload() -> Workload {
     Workload::new(NAMESPACE, WorkloadRole::SidecarInbound)
 }
 

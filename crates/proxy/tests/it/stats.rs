@@ -139,6 +139,29 @@ fn an_upstream_that_cannot_be_reached_is_told_by_a_flag() {
 }
 
 #[test]
+fn injected_faults_are_told_by_flags() {
+    for (fault, flags) in [
+        ("delay: {fixedDelay: 0.01s}", "DI"),
+        ("abort: {httpStatus: 503}", "FI"),
+        ("delay: {fixedDelay: 0.01s}, abort: {httpStatus: 503}", "DI,FI"),
+        ("abort: {httpStatus: 503, percentage: {value: 0}}", "-"),
+    ] {
+        let resources = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+             metadata: {{name: faults, namespace: default}}\n\
+             spec: {{hosts: ['*'], http: [{{fault: {{{fault}}}}}]}}\n"
+        );
+        let workload = reviews(WorkloadRole::SidecarOutbound);
+        let proxy = Setup::new().resources(&resources).workload(workload).admin().start();
+        proxy.get("/");
+        let page = || proxy.admin("/stats/prometheus").text();
+        let label = format!("response_flags=\"{flags}\"");
+        crate::harness::eventually(|| page().contains(REQUESTS));
+        assert!(page().contains(&label), "{fault}: {}", page());
+    }
+}
+
+#[test]
 fn messages_of_grpc_are_counted() {
     let message = "\0\0\0\0\u{1}x";
     for plugin in [None, Some(Plugin::guest("on request_headers:\n (return #0)"))] {

@@ -100,7 +100,8 @@ fn routes<T>(routes: &[PlannedRoute<T>]) -> Vec<(String, Option<&Position>)> {
         "" => format!("{} for {}", route.resource, route.hosts.join(", ")),
         name => format!("{} route `{name}` for {}", route.resource, route.hosts.join(", ")),
     };
-    routes.iter().map(|route| (describe(route), Some(&route.position))).collect()
+    let asking = routes.iter().filter(|route| route.policy.is_some());
+    asking.map(|route| (describe(route), Some(&route.position))).collect()
 }
 
 /// Why a plugin stands behind the one before it.

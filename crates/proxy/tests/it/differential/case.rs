@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use socket2::{Domain, Socket, Type};
-use wasmplug_api::{FailStrategy, PlannedFilter, PlannedPlugin};
+use wasmplug_api::{FailStrategy, PlannedFilter, PlannedPlugin, Workload};
 use wasmplug_testkit::envoy::{Envoy, EnvoyBuilder, FailurePolicy, PluginLine, WasmFilter};
 use wasmplug_testkit::upstream::UpstreamBuilder;
 use wasmplug_testkit::{Upstream, UpstreamThread, patience};
 
 use super::transcript::Transcript;
 use super::{diff, istio_config, metrics};
-use crate::harness::{Modules, Plugin, Setup, eventually};
+use crate::harness::{Modules, Plugin, Setup, eventually, workload};
 
 /// How often a case that has to be fast is begun anew.
 const TRIES: usize = 20;
@@ -24,6 +24,7 @@ pub(super) type Request = Vec<u8>;
 pub(super) struct Case {
     plugins: Vec<Plugin>,
     resources: String,
+    workload: Workload,
     upstream: Box<dyn Fn() -> UpstreamBuilder>,
     is_upstream_down: bool,
     protocols: Protocols,
@@ -70,6 +71,7 @@ pub(super) fn case() -> Case {
     Case {
         plugins: Vec::new(),
         resources: String::new(),
+        workload: workload(),
         upstream: Box::new(Upstream::echo),
         is_upstream_down: false,
         protocols: Protocols::default(),
@@ -138,6 +140,11 @@ impl Case {
     /// Other resources that apply, as YAML.
     pub(super) fn resources(self, resources: &str) -> Self {
         Self { resources: resources.to_owned(), ..self }
+    }
+
+    /// Another workload than an inbound sidecar without labels.
+    pub(super) fn workload(self, workload: Workload) -> Self {
+        Self { workload, ..self }
     }
 
     /// Another upstream.
@@ -266,10 +273,11 @@ impl Case {
         let upstream = self.start_upstream();
         let clusters = self.start_clusters();
         let modules = Modules::new();
-        let plan = modules.plan(&self.plugins, &self.resources);
+        let plan = modules.plan_for(&self.plugins, &self.resources, &self.workload);
         let mut builder = Envoy::builder()
             .upstream(upstream.addr())
-            .connection_manager(istio_config::connection_manager(&plan));
+            .connection_manager(istio_config::connection_manager(&plan))
+            .route(istio_config::route(&plan));
         for planned in &plan.filters {
             builder = match planned {
                 PlannedFilter::Wasm(plugin) => builder.wasm_filter(&filter(plugin)),
@@ -311,11 +319,14 @@ impl Case {
         let scheme = if self.protocols.is_upstream_http2 { "h2c://" } else { "" };
         let named: Vec<_> =
             clusters.iter().map(|(name, cluster)| ((*name).to_owned(), cluster.addr())).collect();
-        let setup = Setup::new().resources(&self.resources).tune(move |config| {
-            config.upstream = format!("{scheme}{address}").parse().unwrap();
-            config.server_name = HeaderValue::from_static("envoy");
-            config.clusters = named.into_iter().map(|(name, addr)| (name, addr.into())).collect();
-        });
+        let setup = Setup::new().resources(&self.resources).workload(self.workload.clone()).tune(
+            move |config| {
+                config.upstream = format!("{scheme}{address}").parse().unwrap();
+                config.server_name = HeaderValue::from_static("envoy");
+                config.clusters =
+                    named.into_iter().map(|(name, addr)| (name, addr.into())).collect();
+            },
+        );
         let proxy = self.plugins.iter().cloned().fold(setup, Setup::plugin).admin().start();
         let logged_at_the_start = proxy.log().all().len();
         let mut transcript = self.converse(proxy.proxy().listen_address(), &upstream, &clusters);

@@ -1,5 +1,7 @@
 //! The configuration that Istio would give Envoy for what a plan asks for besides plugins.
 
+mod routes;
+
 use serde_json::{Map, Value, json};
 use wasmplug_api::{PathNormalization, Plan, PlannedFilter};
 
@@ -8,12 +10,41 @@ pub(super) fn http_filters(filter: &PlannedFilter) -> Vec<Value> {
     match filter {
         // The router is there in any case, and Istio's metrics are made by Istio's own Envoy.
         PlannedFilter::Wasm(_) | PlannedFilter::Router | PlannedFilter::Stats(_) => Vec::new(),
-        PlannedFilter::JwtAuthn(_)
-        | PlannedFilter::Rbac(_)
-        | PlannedFilter::ExtAuthz(_)
-        | PlannedFilter::Fault(_)
-        | PlannedFilter::Cors(_) => panic!("not written yet: {filter:?}"),
+        PlannedFilter::Cors(_) => vec![json!({
+            "name": "envoy.filters.http.cors",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors",
+            },
+        })],
+        PlannedFilter::Fault(_) => vec![json!({
+            "name": "envoy.filters.http.fault",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+            },
+        })],
+        PlannedFilter::JwtAuthn(_) | PlannedFilter::Rbac(_) | PlannedFilter::ExtAuthz(_) => {
+            panic!("not written yet: {filter:?}")
+        }
     }
+}
+
+/// Settings of the one route: what the first route of the plan asks filters for.
+pub(super) fn route(plan: &Plan) -> Map<String, Value> {
+    let mut filters = Map::new();
+    for filter in &plan.filters {
+        match filter {
+            PlannedFilter::Cors(routes) => {
+                let policy = routes.routes[0].policy.as_ref().expect("the first route asks");
+                filters.insert("envoy.filters.http.cors".into(), routes::cors(policy));
+            }
+            PlannedFilter::Fault(routes) => {
+                let fault = routes.routes[0].policy.as_ref().expect("the first route asks");
+                filters.insert("envoy.filters.http.fault".into(), routes::fault(fault));
+            }
+            _ => {}
+        }
+    }
+    Map::from_iter([("typed_per_filter_config".to_owned(), Value::Object(filters))])
 }
 
 /// Settings of the HTTP connection manager.
