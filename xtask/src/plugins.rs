@@ -49,7 +49,7 @@ enum Language {
 /// What the plugins in Go have in common.
 const GO_LIBRARY: Option<&str> = Some("proxywasm-go");
 
-const PLUGINS: [Plugin; 7] = [
+const PLUGINS: [Plugin; 8] = [
     Plugin { name: "rate-limit-go", language: Language::Go, library: GO_LIBRARY },
     Plugin { name: "rate-limit-rust", language: Language::Rust, library: None },
     Plugin { name: "tag-headers-rust", language: Language::Rust, library: None },
@@ -57,6 +57,7 @@ const PLUGINS: [Plugin; 7] = [
     Plugin { name: "tour-cpp", language: Language::Cpp, library: None },
     Plugin { name: "tour-go", language: Language::Go, library: GO_LIBRARY },
     Plugin { name: "tour-rust", language: Language::Rust, library: None },
+    Plugin { name: "witness-rust", language: Language::Rust, library: None },
 ];
 
 impl Plugin {
