@@ -198,13 +198,18 @@ fn each(
 
 /// Checks the operators `{*}` and `{**}`.
 ///
-/// Source: Envoy, URI template matching; Istio, the validating webhook.
+/// Source: Envoy, URI template matching, which refuses the whole listener for the others; Istio,
+/// the validating webhook.
 fn path_template(text: &str, path: FieldPath, v: &mut Violations) {
     if !text.contains(['{', '}']) {
         return;
     }
+    let Some(segments) = text.strip_prefix('/') else {
+        return v.error(path, "a template must begin with `/`");
+    };
     let mut after_rest = false;
-    for segment in text.split('/') {
+    let mut segments = segments.split('/').peekable();
+    while let Some(segment) = segments.next() {
         let message = match segment {
             "{*}" | "{**}" if after_rest => Some("`{**}` must be the last operator".to_owned()),
             "{*}" => None,
@@ -216,6 +221,13 @@ fn path_template(text: &str, path: FieldPath, v: &mut Violations) {
                 let segment = quoted(segment);
                 Some(format!("the segment `{segment}` must be `{{*}}`, `{{**}}` or without braces"))
             }
+            "" if segments.peek().is_some() => {
+                Some("a segment of a template must not be empty".to_owned())
+            }
+            _ if !segment.bytes().all(is_of_path) => {
+                let segment = quoted(segment);
+                Some(format!("the segment `{segment}` has characters that no path has"))
+            }
             _ if segment.contains('*') => {
                 Some(format!("the segment `{}` must be literal in a template", quoted(segment)))
             }
@@ -225,4 +237,9 @@ fn path_template(text: &str, path: FieldPath, v: &mut Violations) {
             return v.error(path, message);
         }
     }
+}
+
+/// Source: RFC 3986, `pchar`.
+fn is_of_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@".contains(&byte)
 }

@@ -50,6 +50,9 @@ impl ConditionKey {
             _ if key.starts_with("request.headers") => {
                 let name = key.strip_prefix("request.headers").unwrap_or_default();
                 let is_one = brackets(name) == Some(1);
+                if is_one && !is_header_name(name.trim_matches(['[', ']'])) {
+                    return Err(format!("`{}` is not the name of a header", quoted(key)));
+                }
                 is_one.then_some(Self::Header).ok_or_else(|| shape("request.headers[name]"))
             }
             _ if key.starts_with("request.auth.claims") => {
@@ -88,6 +91,13 @@ fn brackets(text: &str) -> Option<usize> {
     Some(count)
 }
 
+/// Source: RFC 9110, `token`; Envoy, where the method and such are headers with a colon in front.
+fn is_header_name(name: &str) -> bool {
+    let name = name.strip_prefix(':').unwrap_or(name);
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +110,7 @@ mod tests {
             ("source.principal", ConditionKey::Peer),
             ("connection.sni", ConditionKey::Connection),
             ("request.headers[X-Token]", ConditionKey::Header),
+            ("request.headers[:method]", ConditionKey::Header),
             ("request.auth.claims[a][b]", ConditionKey::Token),
             ("request.auth.audiences", ConditionKey::Token),
             ("experimental.envoy.filters.network.mysql_proxy[db.table]", ConditionKey::Metadata),
@@ -118,6 +129,8 @@ mod tests {
             "request.headers[]",
             "request.headers[a][b]",
             "request.headers[a",
+            "request.headers[a b]",
+            "request.headers[:]",
             "request.headers[a]b",
             "request.auth.claims",
             "request.auth.claims[a]b]",
