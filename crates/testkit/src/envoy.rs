@@ -62,6 +62,8 @@ struct Traffic {
     route: Map<String, Value>,
     /// Further clusters, by name.
     clusters: Vec<(String, SocketAddr)>,
+    /// Switches of the process.
+    runtime: Map<String, Value>,
     passes_trailers: bool,
     has_http2_upstream: bool,
 }
@@ -236,6 +238,13 @@ impl EnvoyBuilder {
     #[must_use]
     pub fn trailers(mut self) -> Self {
         self.traffic.passes_trailers = true;
+        self
+    }
+
+    /// Sets a switch of the process (`layered_runtime`), such as a feature that is off by default.
+    #[must_use]
+    pub fn runtime(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.traffic.runtime.insert(key.to_owned(), value.into());
         self
     }
 

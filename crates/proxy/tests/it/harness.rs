@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use wasmplug_api::{Plan, Workload, WorkloadRole, parse_file, plan};
+use wasmplug_api::{Diagnostic, Plan, Severity, Workload, WorkloadRole, parse_file, plan};
 use wasmplug_host::{Host, Limits};
 use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, PullOptions, SnapshotBuilder};
@@ -187,7 +187,8 @@ impl Modules {
             }
         }
         let parsed = parse_file("test.yaml", &manifest);
-        assert!(parsed.diagnostics.is_empty(), "{:?}\n{manifest}", parsed.diagnostics);
+        let is_error = |of: &Diagnostic| of.severity == Severity::Error;
+        assert!(!parsed.diagnostics.iter().any(is_error), "{:?}\n{manifest}", parsed.diagnostics);
         plan(&parsed.resources, workload)
     }
 

@@ -118,6 +118,7 @@ pub(super) fn document(upstream: SocketAddr, traffic: &Traffic) -> Value {
         "admin": { "address": address(any_port) },
         // Histograms are merged when somebody asks, not every five seconds.
         "stats_flush_on_admin": true,
+        "layered_runtime": { "layers": [{ "name": "static", "static_layer": traffic.runtime }] },
         "static_resources": {
             "listeners": [{
                 "name": "traffic",

@@ -82,7 +82,7 @@ fn a_route_that_asks_for_nothing_takes_requests_from_those_behind_it() {
 #[test]
 fn every_clause_of_an_alternative_must_fit() {
     let mut headers = request("a.b", "/Path/x?k=v&k=w&e");
-    headers.set(b"x-a", b"abc").unwrap();
+    headers.add(b"x-a", b"abc").unwrap();
     let rows = [
         (json!({}), true),
         (json!({"uri": {"exact": "/Path/x"}}), true),

@@ -1,6 +1,6 @@
 //! Both ends of a TCP connection, without any protocol.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,6 +88,21 @@ impl TcpClient {
         let mut bytes = vec![0; len];
         self.0.read_exact(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
+    }
+
+    /// Whether these bytes come back; otherwise the other side must have closed.
+    pub(crate) fn is_echoed(&mut self, text: &str) -> bool {
+        // Who is closed already may not even get them.
+        let sent = self.0.write_all(text.as_bytes());
+        let mut bytes = vec![0; text.len()];
+        match sent.and_then(|()| self.0.read_exact(&mut bytes)) {
+            Ok(()) => bytes == text.as_bytes(),
+            Err(error) => {
+                let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                assert!(!is_late, "neither closed nor echoed");
+                false
+            }
+        }
     }
 
     pub(crate) fn read_head(&mut self) -> String {
