@@ -6,6 +6,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,10 @@ use smallvec::SmallVec;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, LifeSpan, PropertyValue, StreamHost};
 
+use crate::filters::rbac;
 use crate::idle::{Activity, IdleWatch};
 use crate::local_reply::grpc_status;
+use crate::metrics::{RbacCounters, WorkerMetrics};
 use crate::node::{Node, walk};
 use crate::route::{ResolvedRoute, Routes};
 
@@ -45,6 +48,7 @@ pub(crate) struct Surroundings {
     pub(crate) routes: Routes,
     pub(crate) node: Node,
     pub(crate) idle: IdleWatch,
+    pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
 /// An exchange with the upstream, as far as it has got.
@@ -60,6 +64,8 @@ pub(crate) struct UpstreamExchange {
 pub(crate) struct StreamShared {
     connection: Rc<ConnectionInfo>,
     route: RefCell<Option<Rc<ResolvedRoute>>>,
+    /// Address of the client, as trusted proxies tell it.
+    client: Cell<SocketAddr>,
     start: SystemTime,
     started: Instant,
     protocol: Version,
@@ -120,6 +126,7 @@ pub(crate) mod flags {
 impl StreamShared {
     pub(crate) fn new(connection: Rc<ConnectionInfo>, protocol: Version) -> Self {
         Self {
+            client: Cell::new(connection.remote),
             connection,
             route: RefCell::default(),
             start: SystemTime::now(),
@@ -148,6 +155,42 @@ impl StreamShared {
         *self.response_code_details.borrow_mut() = Some(details.into());
     }
 
+    /// Notes who the client is that the headers tell of.
+    pub(crate) fn note_client(&self, headers: &Fields) {
+        if let Some(forwarded) = headers.get(b"x-forwarded-for") {
+            let forwarded = Some(forwarded.as_bytes());
+            self.client.set(rbac::client(forwarded, self.connection.remote));
+        }
+    }
+
+    /// What policies may look at; without headers, the connection.
+    pub(crate) fn subject<'a>(
+        &'a self,
+        port: Option<u16>,
+        headers: Option<&'a Fields>,
+        metadata: &'a rbac::Metadata,
+    ) -> rbac::Subject<'a> {
+        let ConnectionInfo { remote, local, .. } = &*self.connection;
+        let client = self.client.get();
+        rbac::Subject {
+            peer: None,
+            source: rbac::canonical(*remote),
+            // What was told counts as it was written.
+            remote: if client == *remote { rbac::canonical(client) } else { client.ip() },
+            destination: rbac::canonical(*local),
+            port: port.unwrap_or_else(|| local.port()),
+            server_name: "",
+            headers,
+            metadata,
+        }
+    }
+
+    /// Where decisions of policies are counted.
+    pub(crate) fn rbac_counters(&self, is_http: bool) -> &RbacCounters {
+        let metrics = &self.connection.surroundings.metrics;
+        if is_http { &metrics.http_rbac } else { &metrics.tcp_rbac }
+    }
+
     /// Time since the stream began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -164,7 +207,6 @@ impl StreamShared {
     }
 
     /// Says something about the stream in the name of a filter: dynamic metadata.
-    #[expect(dead_code, reason = "the filters that need it follow")]
     pub(crate) fn set_metadata(&self, filter: &str, key: &str, value: serde_json::Value) {
         let mut metadata = self.metadata.borrow_mut();
         let of_filter = match metadata.get_mut(filter) {
@@ -177,7 +219,6 @@ impl StreamShared {
     }
 
     /// Looks at what filters said about the stream, by their names.
-    #[expect(dead_code, reason = "the filters that need it follow")]
     pub(crate) fn metadata(&self) -> Ref<'_, BTreeMap<String, serde_json::Value>> {
         self.metadata.borrow()
     }
@@ -361,8 +402,8 @@ impl StreamHost for StreamShared {
         match path {
             [b"request", rest @ ..] => self.request(rest),
             [b"response", rest @ ..] => self.response(rest),
-            [b"source", b"address"] => Some(address(connection.remote)),
-            [b"source", b"port"] => Some(port(connection.remote)),
+            [b"source", b"address"] => Some(address(self.client.get())),
+            [b"source", b"port"] => Some(port(self.client.get())),
             [b"destination", b"address"] => Some(address(connection.local)),
             [b"destination", b"port"] => Some(port(connection.local)),
             [

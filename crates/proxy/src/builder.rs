@@ -26,6 +26,7 @@ use crate::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
 };
 
+mod policies;
 mod trial;
 
 /// What variables are named that Istio passes to its own agent; plugins never see them.
@@ -155,15 +156,23 @@ impl SnapshotBuilder {
                     let fetched = fetched.next();
                     self.take_plugin(plugin, fetched, &mut good, &mut snapshot.rejected).await
                 }
+                PlannedFilter::Rbac(authorization) => {
+                    Some(policies::http(authorization, plan, &mut snapshot.rejected))
+                }
                 _ => self.built_in(filter, plan.port),
             };
             snapshot.filters.extend(spec);
         }
+        let mut policies = Some(policies::network(plan));
         for plugin in &plan.network_plugins {
+            if !policies::is_in_front(plugin) {
+                snapshot.network_filters.extend(policies.take().into_iter().flatten());
+            }
             let fetched = fetched.next();
             let spec = self.take_plugin(plugin, fetched, &mut good, &mut snapshot.rejected).await;
             snapshot.network_filters.extend(spec);
         }
+        snapshot.network_filters.extend(policies.into_iter().flatten());
         self.version = snapshot.version;
         self.last_good = good;
         let used: Vec<&Digest> = self.last_good.values().map(|spec| &spec.digest).collect();
@@ -360,16 +369,22 @@ impl BuildError {
 
     fn into_rejected(self, resource: NamespacedName, effect: RejectedEffect) -> Rejected {
         let hint = self.hint();
-        let mut reason = self.to_string();
-        let mut cause = std::error::Error::source(&self);
-        while let Some(error) = cause {
-            reason.push_str("\ncaused by: ");
-            reason.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let reason = reason(&self);
         let is_transient = matches!(&self, Self::Fetch { source, .. } if source.is_transient());
         Rejected { resource, reason, hint, effect, is_transient }
     }
+}
+
+/// An error and its causes, one a line.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        reason.push_str("\ncaused by: ");
+        reason.push_str(&error.to_string());
+        cause = error.source();
+    }
+    reason
 }
 
 fn effect(error: &BuildError, strategy: FailStrategy, has_previous: bool) -> RejectedEffect {

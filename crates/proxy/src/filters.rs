@@ -3,6 +3,7 @@
 pub(crate) mod built_in;
 pub(crate) mod cors;
 pub(crate) mod fault;
+pub(crate) mod rbac;
 mod routed;
 pub(crate) mod stats;
 pub(crate) mod substitute;

@@ -3,6 +3,8 @@
 //! Each worker writes its own counters; they are added up when somebody asks. Names are Envoy's
 //! where Envoy has the thing, so that dashboards work.
 
+mod rbac;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,7 @@ use prometheus_client::registry::Registry;
 use wasmplug_host::{BUCKETS, Host, LimitKind, MetricValue};
 use wasmplug_module::StoreCounters;
 
+pub(crate) use self::rbac::RbacCounters;
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
 use crate::upstream::UpstreamError;
 
@@ -28,6 +31,10 @@ pub(crate) struct WorkerMetrics {
     open_connections: AtomicU64,
     connect_failures: AtomicU64,
     request_failures: AtomicU64,
+    /// Decisions of policies about requests.
+    pub(crate) http_rbac: RbacCounters,
+    /// Decisions of policies about connections that are not HTTP.
+    pub(crate) tcp_rbac: RbacCounters,
 }
 
 /// Counts a connection as open until it is dropped.
@@ -156,6 +163,11 @@ impl ProxyCollector {
         encode(out, name, help, MetricType::Counter, &classes)
     }
 
+    fn encode_rbac(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        rbac::encode_rbac(out, "http", &self.workers, |worker| &worker.http_rbac)?;
+        rbac::encode_rbac(out, "tcp", &self.workers, |worker| &worker.tcp_rbac)
+    }
+
     fn encode_limits(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let counters = self.host.limit_counters();
         let hits: Vec<Sample> = LimitKind::ALL
@@ -195,6 +207,7 @@ impl ProxyCollector {
 impl Collector for ProxyCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_proxy(&mut out)?;
+        self.encode_rbac(&mut out)?;
         let snapshot = self.publisher.current();
         encode_plugins(&mut out, &snapshot)?;
         encode_modules(&mut out, snapshot.modules)?;

@@ -12,12 +12,15 @@
 mod relay;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use smallvec::SmallVec;
 use wasmplug_host::abi::{NetworkAction, PeerType};
 use wasmplug_host::{BodyBuffer, Failure, NetworkStream, StreamHost};
 
 pub(crate) use self::relay::{Writing, poll_read_available, relay, reset};
 use crate::attributes::StreamShared;
+use crate::filters::rbac::Rbac;
 use crate::filters::wasm::WasmFactory;
 
 /// The network filters of one connection, in the order in which its bytes meet them.
@@ -38,6 +41,17 @@ pub(crate) struct NetworkChain {
     has_sent_end: bool,
     shared: Rc<StreamShared>,
     buffer_limit: usize,
+    /// Policies, each with the number of filters in front of it.
+    gates: SmallVec<[(usize, Arc<Rbac>); 3]>,
+    /// Policies that let the connection pass.
+    open_gates: usize,
+}
+
+/// Makes what one element of the chain is on a connection.
+#[derive(Debug)]
+pub(crate) enum NetworkFactory {
+    Wasm(Rc<WasmFactory>),
+    Rbac(Arc<Rbac>),
 }
 
 /// One plugin on one connection.
@@ -63,25 +77,24 @@ impl NetworkChain {
     /// # Errors
     /// [`Closed`] if a plugin cannot run that must not be skipped.
     pub(crate) fn new(
-        factories: &[Rc<WasmFactory>],
+        factories: &[NetworkFactory],
         shared: Rc<StreamShared>,
         buffer_limit: usize,
     ) -> Result<Self, Closed> {
-        let filters = factories.iter().map(|factory| {
-            let host = Rc::clone(&shared) as Rc<dyn StreamHost>;
-            let stream = factory.open_connection(host);
-            if stream.is_none() && !factory.fails_open() {
-                return Err(Closed);
+        let mut filters = Vec::with_capacity(factories.len());
+        let mut gates = SmallVec::new();
+        for factory in factories {
+            match factory {
+                NetworkFactory::Wasm(factory) => {
+                    filters.push(NetworkFilter::new(factory, &shared)?);
+                }
+                NetworkFactory::Rbac(rbac) => gates.push((filters.len(), Arc::clone(rbac))),
             }
-            Ok(NetworkFilter {
-                factory: Rc::clone(factory),
-                stream,
-                is_stopped: false,
-                given_back: Default::default(),
-            })
-        });
+        }
         Ok(Self {
-            filters: filters.collect::<Result<_, Closed>>()?,
+            filters,
+            gates,
+            open_gates: 0,
             announced: 0,
             held_at: None,
             received: BodyBuffer::default(),
@@ -96,7 +109,7 @@ impl NetworkChain {
 
     /// Whether there is no filter at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.filters.is_empty()
+        self.filters.is_empty() && self.gates.is_empty()
     }
 
     pub(crate) fn shared(&self) -> &Rc<StreamShared> {
@@ -274,6 +287,7 @@ impl NetworkChain {
     /// Shows the connection and its bytes to the filters from this one on.
     fn pass_on(&mut self, from: usize) -> Step {
         for at in from..self.filters.len() {
+            self.pass_gates(at)?;
             let Some(filter) = self.filters.get_mut(at) else { continue };
             if at >= self.announced {
                 self.announced = at.saturating_add(1);
@@ -307,9 +321,21 @@ impl NetworkChain {
             self.received = stream.release_downstream_data();
             filter.is_stopped = false;
         }
+        self.pass_gates(self.filters.len())?;
         self.is_through = true;
         self.outgoing.0.append(std::mem::take(&mut self.received));
         self.outgoing.1 |= self.has_received_end;
+        Ok(())
+    }
+
+    /// Asks the policies in front of this filter, each once.
+    fn pass_gates(&mut self, at: usize) -> Step {
+        while let Some((_, rbac)) = self.gates.get(self.open_gates).filter(|gate| gate.0 <= at) {
+            if !rbac.admits_connection(&self.shared) {
+                return Err(Closed);
+            }
+            self.open_gates = self.open_gates.saturating_add(1);
+        }
         Ok(())
     }
 }
@@ -317,6 +343,15 @@ impl NetworkChain {
 // === impl NetworkFilter ===
 
 impl NetworkFilter {
+    fn new(factory: &Rc<WasmFactory>, shared: &Rc<StreamShared>) -> Result<Self, Closed> {
+        let stream = factory.open_connection(Rc::clone(shared) as Rc<dyn StreamHost>);
+        if stream.is_none() && !factory.fails_open() {
+            return Err(Closed);
+        }
+        let factory = Rc::clone(factory);
+        Ok(Self { factory, stream, is_stopped: false, given_back: Default::default() })
+    }
+
     /// Whether it stopped at the connection and looks at no bytes, so that only a word of its own
     /// lets them go.
     fn keeps_waiting(&self) -> bool {

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use wasmplug_host::Host;
 
 use crate::admin::{Admin, AdminState};
-use crate::config::ProxyConfig;
+use crate::config::{ListenerProtocol, ProxyConfig};
 use crate::metrics::{WorkerMetrics, registry};
 use crate::route::DEFAULT_CLUSTER;
 use crate::snapshot::{Publisher, Snapshot};
@@ -24,6 +24,7 @@ const BACKLOG: i32 = 1024;
 pub struct Proxy {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
+    listener: ListenerProtocol,
     publisher: Publisher,
     stop: watch::Sender<bool>,
     applied: Vec<Arc<AtomicU64>>,
@@ -107,6 +108,7 @@ impl Proxy {
         let mut proxy = Self {
             listen,
             admin: None,
+            listener: config.listener,
             publisher,
             stop,
             applied: Vec::new(),
@@ -155,7 +157,11 @@ impl Proxy {
     }
 
     /// Publishes a snapshot and waits until every worker serves it.
-    pub async fn apply(&self, snapshot: Snapshot) {
+    pub async fn apply(&self, mut snapshot: Snapshot) {
+        if self.listener == ListenerProtocol::Http {
+            // Requests are judged, and the connections that they come on are not, as in Istio.
+            snapshot.network_filters.retain(|filter| !filter.is_network_rbac());
+        }
         let version = snapshot.version;
         self.publisher.publish(snapshot);
         loop {

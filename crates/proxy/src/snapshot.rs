@@ -12,7 +12,7 @@ use wasmplug_api::{Digest, FailStrategy, NamespacedName, PathNormalization, Plug
 use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig, VmIdLease};
 use wasmplug_module::StoreCounters;
 
-use crate::filters::built_in::BuiltInSpec;
+use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::stats::StatsSpec;
 
 /// The filter chain of one configuration.
@@ -164,6 +164,11 @@ impl FilterSpec {
             Self::Refuse { resource, .. } => Some(resource),
             Self::BuiltIn(_) => None,
         }
+    }
+
+    /// Whether it judges connections.
+    pub(crate) fn is_network_rbac(&self) -> bool {
+        matches!(self, Self::BuiltIn(BuiltInSpec(BuiltInKind::NetworkRbac(_))))
     }
 
     /// The plugin that this filter is.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
+use wasmplug_api::PathNormalization;
 use wasmplug_host::Host;
 
 use crate::attributes::Surroundings;
@@ -25,6 +26,7 @@ use crate::filters::substitute::Substitute;
 use crate::filters::wasm::WasmFactory;
 use crate::idle::IdleWatch;
 use crate::metrics::WorkerMetrics;
+use crate::network::NetworkFactory;
 use crate::plugin_home::PluginHome;
 use crate::route::Routes;
 use crate::snapshot::{FilterSpec, PluginSpec, Refusal, Snapshot};
@@ -64,8 +66,9 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct WorkerChain {
     factories: Vec<AnyFactory>,
-    /// Plugins that see connections; `None` if one cannot run and must not be skipped.
-    network: Option<Vec<Rc<WasmFactory>>>,
+    /// What sees connections; `None` if a plugin cannot run and must not be skipped.
+    network: Option<Vec<NetworkFactory>>,
+    path_normalization: PathNormalization,
     stats: Option<Rc<WorkerStats>>,
 }
 
@@ -85,7 +88,8 @@ impl WorkerSeed {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
         let idle = IdleWatch::new(idle_sweeps.ceil() as u32);
         let node = self.config.node.clone();
-        let surroundings = Rc::new(Surroundings { routes, node, idle });
+        let surroundings =
+            Rc::new(Surroundings { routes, node, idle, metrics: Arc::clone(&self.metrics) });
         let worker = Rc::new(Worker {
             config: self.config,
             home: PluginHome::new(self.host, clusters, surroundings),
@@ -225,15 +229,17 @@ impl Worker {
             FilterSpec::BuiltIn(spec) => AnyFactory::BuiltIn(spec.clone()),
         });
         let network = snapshot.network_filters.iter().map(|filter| match filter {
-            FilterSpec::Wasm(spec) => Some(factory(spec)),
-            FilterSpec::Refuse { .. } | FilterSpec::BuiltIn(_) => None,
+            FilterSpec::Wasm(spec) => Some(NetworkFactory::Wasm(factory(spec))),
+            FilterSpec::BuiltIn(spec) => spec.network_factory(),
+            FilterSpec::Refuse { .. } => None,
         });
         let (factories, network) = (factories.collect(), network.collect());
+        let path_normalization = snapshot.path_normalization;
         let stats = snapshot.stats.as_ref().map(|spec| {
             let same = previous.stats.as_ref().filter(|stats| Arc::ptr_eq(stats.spec(), spec));
             same.map_or_else(|| WorkerStats::new(Arc::clone(spec)), Rc::clone)
         });
-        self.chain.replace(Rc::new(WorkerChain { factories, network, stats }));
+        self.chain.replace(Rc::new(WorkerChain { factories, network, path_normalization, stats }));
     }
 }
 
@@ -241,7 +247,12 @@ impl Worker {
 
 impl Default for WorkerChain {
     fn default() -> Self {
-        Self { factories: Vec::new(), network: Some(Vec::new()), stats: None }
+        Self {
+            factories: Vec::new(),
+            network: Some(Vec::new()),
+            path_normalization: PathNormalization::default(),
+            stats: None,
+        }
     }
 }
 
@@ -261,9 +272,14 @@ impl WorkerChain {
         self.stats.as_ref()
     }
 
-    /// Plugins that see connections. `None` if every connection is to be refused.
-    pub(crate) fn network(&self) -> Option<&[Rc<WasmFactory>]> {
+    /// What sees connections. `None` if every connection is to be refused.
+    pub(crate) fn network(&self) -> Option<&[NetworkFactory]> {
         self.network.as_deref()
+    }
+
+    /// How paths are written before anything looks at them.
+    pub(crate) fn path_normalization(&self) -> PathNormalization {
+        self.path_normalization
     }
 
     fn plugins(&self) -> impl Iterator<Item = &Rc<WasmFactory>> {
@@ -271,6 +287,10 @@ impl WorkerChain {
             AnyFactory::Wasm(factory) => Some(factory),
             AnyFactory::Substitute(_) | AnyFactory::BuiltIn(_) => None,
         });
-        http.chain(self.network.iter().flatten())
+        let network = self.network.iter().flatten().filter_map(|factory| match factory {
+            NetworkFactory::Wasm(factory) => Some(factory),
+            NetworkFactory::Rbac(_) => None,
+        });
+        http.chain(network)
     }
 }

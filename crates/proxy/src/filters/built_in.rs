@@ -9,9 +9,11 @@ use wasmplug_host::{BodyBuffer, Fields};
 
 use super::cors::{Cors, CorsFilter};
 use super::fault::{Fault, FaultFilter};
+use super::rbac::{self, Rbac, RbacFilter};
 use super::substitute::Substitute;
 use crate::attributes::StreamShared;
 use crate::filter::{BodyOutcome, HeadersOutcome, Interrupt, Resume, Side};
+use crate::network::NetworkFactory;
 
 /// What a filter of the proxy's own does with one stream. What it does not say passes unchanged;
 /// trailers always do.
@@ -65,6 +67,9 @@ pub struct BuiltInSpec(pub(crate) BuiltInKind);
 /// Each of them.
 #[derive(Clone, Debug)]
 pub(crate) enum BuiltInKind {
+    Rbac(Arc<Rbac>),
+    /// The same for connections that are not HTTP.
+    NetworkRbac(Arc<Rbac>),
     Fault(Arc<Fault>),
     Cors(Arc<Cors>),
 }
@@ -73,6 +78,7 @@ pub(crate) enum BuiltInKind {
 #[derive(Debug)]
 pub(crate) enum BuiltIn {
     Substitute(Substitute),
+    Rbac(RbacFilter),
     Fault(FaultFilter),
     Cors(CorsFilter),
 }
@@ -82,7 +88,9 @@ pub(crate) enum BuiltIn {
 impl BuiltInSpec {
     /// The filter's name in Envoy, which is its name in dumps and dynamic metadata as well.
     pub fn name(&self) -> &'static str {
-        match self.0 {
+        match &self.0 {
+            BuiltInKind::Rbac(_) => rbac::NAME,
+            BuiltInKind::NetworkRbac(_) => rbac::NETWORK_NAME,
             BuiltInKind::Fault(_) => "envoy.filters.http.fault",
             BuiltInKind::Cors(_) => "envoy.filters.http.cors",
         }
@@ -91,6 +99,7 @@ impl BuiltInSpec {
     /// What it was made of, for people and scripts; without secrets.
     pub(crate) fn dump(&self) -> Value {
         match &self.0 {
+            BuiltInKind::Rbac(rbac) | BuiltInKind::NetworkRbac(rbac) => rbac.dump(self.name()),
             BuiltInKind::Fault(fault) => fault.dump(),
             BuiltInKind::Cors(cors) => cors.dump(),
         }
@@ -98,8 +107,19 @@ impl BuiltInSpec {
 
     pub(crate) fn new_filter(&self, stream: &Rc<StreamShared>) -> BuiltIn {
         match &self.0 {
+            BuiltInKind::Rbac(rbac) | BuiltInKind::NetworkRbac(rbac) => {
+                BuiltIn::Rbac(rbac.new_filter(stream))
+            }
             BuiltInKind::Fault(fault) => BuiltIn::Fault(fault.new_filter(stream)),
             BuiltInKind::Cors(cors) => BuiltIn::Cors(cors.new_filter(stream)),
+        }
+    }
+
+    /// What it is on connections; `None` if it is only for HTTP.
+    pub(crate) fn network_factory(&self) -> Option<NetworkFactory> {
+        match &self.0 {
+            BuiltInKind::NetworkRbac(rbac) => Some(NetworkFactory::Rbac(Arc::clone(rbac))),
+            _ => None,
         }
     }
 }
@@ -110,6 +130,7 @@ impl BuiltIn {
     pub(crate) fn filter(&self) -> &dyn BuiltInFilter {
         match self {
             Self::Substitute(filter) => filter,
+            Self::Rbac(filter) => filter,
             Self::Fault(filter) => filter,
             Self::Cors(filter) => filter,
         }
@@ -118,6 +139,7 @@ impl BuiltIn {
     pub(crate) fn filter_mut(&mut self) -> &mut dyn BuiltInFilter {
         match self {
             Self::Substitute(filter) => filter,
+            Self::Rbac(filter) => filter,
             Self::Fault(filter) => filter,
             Self::Cors(filter) => filter,
         }
