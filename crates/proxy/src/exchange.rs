@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, SERVER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, SERVER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -27,6 +29,7 @@ use crate::body::{
 use crate::filter::{Side, is_hop_by_hop};
 use crate::filters::stats::StreamRecord;
 use crate::local_reply;
+use crate::path::{self, RefusedPath};
 use crate::stream::{RequestEvent, Stream};
 use crate::upgrade;
 use crate::upstream::{Lease, Pool, UpstreamError};
@@ -49,10 +52,23 @@ pub(crate) async fn serve(
     connection: Rc<ConnectionInfo>,
     mut request: Request<Incoming>,
 ) -> Answer {
+    let chain = worker.chain();
+    if let Err(refused) = path::normalize(request.uri_mut(), chain.path_normalization()) {
+        let is_grpc = local_reply::is_grpc(request.headers().get(http::header::CONTENT_TYPE));
+        let cx = local_reply::ReplyContext { is_grpc };
+        let mut answer = own_answer(&worker, local_reply::refused_path(refused), cx);
+        if refused == RefusedPath::Invalid && request.version() < Version::HTTP_2 {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        worker.metrics().count_answer(Some(answer.status()));
+        return Ok(answer);
+    }
     let upgrade = upgrade::asked_for(&mut request);
     prepare_request(request.headers_mut(), upgrade.is_some());
+    if request.version() == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
     let is_head = *request.method() == Method::HEAD;
-    let chain = worker.chain();
     let answer = if chain.is_straight() {
         straight(&worker, &chain, request, upgrade).await
     } else {
@@ -67,6 +83,7 @@ pub(crate) async fn serve(
         shared.request_header_bytes.set(u64::try_from(fields.byte_size()).unwrap_or(u64::MAX));
         let length = fields.get_name(&CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         shared.request_length.set(length.and_then(|length| length.parse().ok()));
+        shared.note_client(&fields);
         shared.choose_route(&fields);
         stream.start_request(fields);
         filtered(&worker, &shared, &stream, &method).await
@@ -478,6 +495,20 @@ fn prepare_request(headers: &mut HeaderMap, is_upgrade: bool) {
         if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
             headers.insert(X_REQUEST_ID, value);
         }
+    }
+}
+
+/// Makes one header of the cookies of a client that sends them one by one, as HTTP/2 allows.
+///
+/// Source: RFC 9113, 8.2.3; Envoy.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 

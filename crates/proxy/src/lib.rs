@@ -28,6 +28,7 @@ mod local_reply;
 mod metrics;
 mod network;
 mod node;
+mod path;
 mod peek;
 mod plugin_home;
 mod route;

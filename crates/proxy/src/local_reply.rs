@@ -5,6 +5,7 @@ use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
 use wasmplug_host::{BodyBuffer, Fields, FieldsKind, LocalReply, Pseudo};
 
+use crate::path::RefusedPath;
 use crate::upstream::UpstreamError;
 
 const CONTENT_TYPE: &[u8] = b"content-type";
@@ -113,6 +114,14 @@ pub(crate) fn invalid_request(missing: &str) -> LocalReply {
 pub(crate) fn invalid_response() -> LocalReply {
     let body = "missing required header: :status".to_owned();
     plain(502, body, "filter_removed_required_response_headers")
+}
+
+/// A request whose path cannot be brought into its one form. Source: Envoy.
+pub(crate) fn refused_path(refused: RefusedPath) -> LocalReply {
+    match refused {
+        RefusedPath::Invalid => plain(400, String::new(), "path_normalization_failed"),
+        RefusedPath::NotAPath => plain(404, String::new(), "absolute_path_rejected"),
+    }
 }
 
 fn plain(status: u16, body: String, details: &str) -> LocalReply {
