@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod admin;
+mod authorization;
 mod callouts;
 mod chains;
 mod conformance;
@@ -14,8 +15,10 @@ mod limits;
 mod loading;
 mod local_replies;
 mod pass_through;
+mod paths;
 mod pausing;
 mod stats;
 mod swaps;
+mod tcp_authorization;
 mod upstreams;
 mod workers;

@@ -20,6 +20,11 @@ fn asks(side: &str, texts: &[&str], numbers: &[&str]) -> Case {
     guest(&callback)
 }
 
+/// GET for a client behind another proxy.
+fn forwarded(address: &str) -> Vec<u8> {
+    request("GET", "/", &format!("x-forwarded-for: {address}\n"), "")
+}
+
 cases! {
     // Checks: PR-01
     of_a_request_in_the_request => asks("request", &[
@@ -33,6 +38,10 @@ cases! {
         request("GET", "/a/b?c=d", "x-own: 1\nx-own: 2\nuser-agent: me\nreferer: r\n", ""),
         get("/"),
     ]);
+    of_a_request_behind_another_proxy => asks("request", &["source.address"], &["source.port"])
+        .send(["10.1.2.3", "10.1.2.3, 2001:db8::1"].map(forwarded));
+    of_a_request_behind_a_proxy_that_tells_no_address => asks("request", &["source.address"], &[])
+        .send(["10.1.2.3, unknown", "10.1.2.3:80", ""].map(forwarded));
     of_a_request_with_a_body => asks("request", &[], &["request.total_size", "request.size"])
         .send([post("/", "hello")]);
     // Checks: PR-02

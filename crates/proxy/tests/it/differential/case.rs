@@ -277,7 +277,9 @@ impl Case {
         let mut builder = Envoy::builder()
             .upstream(upstream.addr())
             .connection_manager(istio_config::connection_manager(&plan))
-            .route(istio_config::route(&plan));
+            .route(istio_config::route(&plan))
+            // Istio's bootstrap turns it off.
+            .runtime("envoy.reloadable_features.http_reject_path_with_fragment", false);
         for planned in &plan.filters {
             builder = match planned {
                 PlannedFilter::Wasm(plugin) => builder.wasm_filter(&filter(plugin)),

@@ -1,5 +1,6 @@
 //! The configuration that Istio would give Envoy for what a plan asks for besides plugins.
 
+mod rbac;
 mod routes;
 
 use serde_json::{Map, Value, json};
@@ -10,6 +11,7 @@ pub(super) fn http_filters(filter: &PlannedFilter) -> Vec<Value> {
     match filter {
         // The router is there in any case, and Istio's metrics are made by Istio's own Envoy.
         PlannedFilter::Wasm(_) | PlannedFilter::Router | PlannedFilter::Stats(_) => Vec::new(),
+        PlannedFilter::Rbac(authorization) => vec![rbac::http_filter(authorization)],
         PlannedFilter::Cors(_) => vec![json!({
             "name": "envoy.filters.http.cors",
             "typed_config": {
@@ -22,7 +24,7 @@ pub(super) fn http_filters(filter: &PlannedFilter) -> Vec<Value> {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
             },
         })],
-        PlannedFilter::JwtAuthn(_) | PlannedFilter::Rbac(_) | PlannedFilter::ExtAuthz(_) => {
+        PlannedFilter::JwtAuthn(_) | PlannedFilter::ExtAuthz(_) => {
             panic!("not written yet: {filter:?}")
         }
     }

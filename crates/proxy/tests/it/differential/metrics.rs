@@ -18,6 +18,9 @@ fn sample(line: &str) -> Option<String> {
     let labels = labels.trim_end_matches('}');
     // One form writes whole bounds as whole numbers, the other with a fraction.
     let labels = labels.replace(".0\"", "\"");
+    // There is one listener here, and it has no name.
+    let labels = labels.replace("envoy_http_conn_manager_prefix=\"traffic\"", "");
+    let labels = labels.trim_end_matches(',');
     Some(format!("{name}{{{labels}}} {value}"))
 }
 
