@@ -25,7 +25,13 @@ pub(crate) fn summary(filter: &PlannedFilter) -> String {
         PlannedFilter::JwtAuthn(of) => format!("{name}  {}", counted(of.rules.len(), "issuer")),
         PlannedFilter::ExtAuthz(of) | PlannedFilter::Rbac(of) => {
             let count = of.policies.len();
-            format!("{name}  {count} {}", if count == 1 { "policy" } else { "policies" })
+            let noun = if count == 1 { "policy" } else { "policies" };
+            let dry_run = match of.policies.iter().filter(|policy| policy.is_dry_run).count() {
+                0 => String::new(),
+                all if all == count => ", only tried out".to_owned(),
+                some => format!(", {some} only tried out"),
+            };
+            format!("{name}  {count} {noun}{dry_run}")
         }
         PlannedFilter::Fault(of) => format!("{name}  {}", counted(asking(&of.routes), "route")),
         PlannedFilter::Cors(of) => format!("{name}  {}", counted(asking(&of.routes), "route")),

@@ -7,7 +7,7 @@ use wasmplug_api::{
 
 /// What the data plane runs besides plugins; everything here depends on these alone.
 const RUNS_JWT_AUTHN: bool = false;
-const RUNS_RBAC: bool = false;
+const RUNS_RBAC: bool = true;
 const RUNS_EXT_AUTHZ: bool = false;
 const RUNS_STATS: bool = true;
 const RUNS_FAULT: bool = true;

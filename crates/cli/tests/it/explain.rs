@@ -175,10 +175,10 @@ fn built_in_filters_are_explained_at_their_places() {
           2. shop/between  oci://registry.example/between:v1
              phase AUTHZ: after JWT authentication, before authorization; no priority, which is behind every number
              plugins.yaml:29:1
-          3. rbac DENY  (planned; this version does not run it)
+          3. rbac DENY
              refuses what DENY policies match, before ALLOW: behind phase AUTHZ, before phase STATS
              istio-system/no-admin 1 rule  plugins.yaml:9:1
-          4. rbac ALLOW  (planned; this version does not run it)
+          4. rbac ALLOW
              counts what it would do, without effect: behind phase AUTHZ, before phase STATS
              shop/tried-out 2 rules, only tried out  plugins.yaml:14:1
           5. stats
@@ -195,7 +195,6 @@ fn built_in_filters_are_explained_at_their_places() {
 
         not enforced by `wasmplug run`, which therefore refuses to serve
           RequestAuthentication shop/jwt  tokens are not verified
-          AuthorizationPolicy istio-system/no-admin  requests are not authorized
           PeerAuthentication shop/strict  connections in plain text are accepted
 
         if a plugin fails, a client sees
@@ -360,7 +359,6 @@ fn check_says_what_will_not_be_enforced_and_what_only_shows_together() {
           hint: give the two different priorities
         plugins.yaml:25:1: not looked at: Secret (example/v1)
         plugins.yaml:29:1: note: RequestAuthentication shop/jwt: `wasmplug run` cannot enforce it, and refuses to serve a workload that needs it
-        plugins.yaml:37:1: note: AuthorizationPolicy istio-system/no-admin: `wasmplug run` cannot enforce it, and refuses to serve a workload that needs it
         plugins.yaml:47:1: note: PeerAuthentication shop/strict: `wasmplug run` cannot enforce it, and refuses to serve a workload that needs it
     "]].assert_eq(&ended.stderr);
     assert_eq!(ended.status, Some(0));
@@ -372,7 +370,7 @@ fn policies_that_are_not_enforced_keep_the_proxy_from_serving() {
         ["run", "-f", "plugins.yaml", "--upstream", "127.0.0.1:1", "--namespace", "shop"];
     let ended = on(POLICIES, &arguments);
     expect![[r"
-        error: the workload has policies that this version cannot enforce: RequestAuthentication shop/jwt, AuthorizationPolicy istio-system/no-admin, PeerAuthentication shop/strict
+        error: the workload has policies that this version cannot enforce: RequestAuthentication shop/jwt, PeerAuthentication shop/strict
 
         hint: nothing is served, because requests would pass unchecked; leave these resources out of `-f` to serve without them
     "]].assert_eq(&ended.stderr);

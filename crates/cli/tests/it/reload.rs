@@ -189,13 +189,31 @@ fn clients_that_say_nothing_are_not_waited_for_at_the_end() {
 fn a_policy_that_cannot_be_enforced_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (proxy, _upstream) = start(folder.path(), &manifest("one"));
-    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-                  metadata: {name: nothing}\nspec: {}\n";
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                  metadata: {name: nothing}\nspec: {mtls: {mode: STRICT}}\n";
     save(folder.path(), &format!("{}{policy}", manifest("two")));
-    proxy.wait_for("cannot enforce: AuthorizationPolicy default/nothing");
+    proxy.wait_for("cannot enforce: PeerAuthentication default/nothing");
     assert_eq!(tag(&proxy).as_deref(), Some("one"));
     let elsewhere = policy.replace("name: nothing", "name: nothing, namespace: elsewhere");
     save(folder.path(), &format!("{}{elsewhere}", manifest("three")));
     proxy.wait_for("router");
     assert_eq!(tag(&proxy).as_deref(), Some("three"));
+}
+
+#[test]
+fn a_policy_is_in_effect_as_soon_as_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (proxy, _upstream) = start(folder.path(), &manifest("one"));
+    let policy = |spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: nothing}}\nspec: {spec}\n"
+        )
+    };
+    save(folder.path(), &format!("{}{}", manifest("one"), policy("{}")));
+    proxy.wait_for("rbac ALLOW  1 policy");
+    assert_eq!(proxy.get("/").status, 403);
+    save(folder.path(), &format!("{}{}", manifest("one"), policy("{rules: [{}]}")));
+    proxy.wait_for("rbac ALLOW  1 policy");
+    assert_eq!(tag(&proxy).as_deref(), Some("one"));
 }
