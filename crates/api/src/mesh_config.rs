@@ -5,9 +5,10 @@
 //! Source: Istio API, `mesh/v1alpha1/config.proto`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Name of the `ConfigMap` that holds the settings; revisions have `istio-REVISION`.
 pub const MESH_CONFIG_MAP: &str = "istio";
@@ -92,7 +93,9 @@ pub enum AuthorizerProtocol {
 }
 
 /// What an authorizer that speaks HTTP gets and may change.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+///
+/// `Debug` and serialisation show no values of additional headers, which may be secrets.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpAuthorizer {
     /// `pathPrefix`: stands before the path of each request.
@@ -100,6 +103,7 @@ pub struct HttpAuthorizer {
     /// `includeRequestHeadersInCheck`: headers of the request that it gets, `*` at either end.
     pub request_headers: Vec<String>,
     /// `includeAdditionalHeadersInCheck`: headers that it gets in addition.
+    #[serde(serialize_with = "serialize_names")]
     pub additional_headers: BTreeMap<String, String>,
     /// `headersToUpstreamOnAllow`: headers of its answer that the request gets.
     pub to_upstream_on_allow: Vec<String>,
@@ -107,6 +111,28 @@ pub struct HttpAuthorizer {
     pub to_downstream_on_allow: Vec<String>,
     /// `headersToDownstreamOnDeny`: headers of its answer that the refusal has; none for all.
     pub to_downstream_on_deny: Vec<String>,
+}
+
+fn serialize_names<S: Serializer>(
+    headers: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(headers.keys())
+}
+
+// === impl HttpAuthorizer ===
+
+impl fmt::Debug for HttpAuthorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAuthorizer")
+            .field("path_prefix", &self.path_prefix)
+            .field("request_headers", &self.request_headers)
+            .field("additional_headers", &self.additional_headers.keys())
+            .field("to_upstream_on_allow", &self.to_upstream_on_allow)
+            .field("to_downstream_on_allow", &self.to_downstream_on_allow)
+            .field("to_downstream_on_deny", &self.to_downstream_on_deny)
+            .finish()
+    }
 }
 
 // === impl ExternalAuthorizer ===
@@ -131,5 +157,23 @@ impl ExternalAuthorizer {
 impl Default for AuthorizerProtocol {
     fn default() -> Self {
         Self::Http(HttpAuthorizer::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_additional_headers_are_not_shown() {
+        let headers = BTreeMap::from([("x-key".to_owned(), "hunter2".to_owned())]);
+        let http = HttpAuthorizer { additional_headers: headers, ..HttpAuthorizer::default() };
+        let authorizer = ExternalAuthorizer {
+            protocol: AuthorizerProtocol::Http(http),
+            ..ExternalAuthorizer::default()
+        };
+        for text in [format!("{authorizer:?}"), serde_json::to_string(&authorizer).unwrap()] {
+            assert!(text.contains("x-key") && !text.contains("hunter2"), "{text}");
+        }
     }
 }
