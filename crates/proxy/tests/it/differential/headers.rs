@@ -2,7 +2,7 @@
 
 use super::case::{get, guest, post, request};
 use super::cases;
-use super::reasons::{HEAD_WITHOUT_LENGTH, REASON_PHRASE};
+use super::reasons::HEAD_WITHOUT_LENGTH;
 
 const REFUSED_AT_ONCE: &str =
     "a header that is not valid in HTTP is refused in the call, not when it is sent";
@@ -130,10 +130,7 @@ cases! {
     the_status_is_replaced => guest("
         on response_headers:
             (call $replace #response ':status' '418')
-    ").send([get("/"), get("/status/404")]).expected_difference(REASON_PHRASE, &[
-        "-HTTP/1.1 418 Unknown", "+HTTP/1.1 418 I'm a teapot",
-        "-HTTP/1.1 418 Unknown", "+HTTP/1.1 418 I'm a teapot",
-    ]);
+    ").send([get("/"), get("/status/404")]);
     the_status_becomes_one_without_a_body => guest("
         on response_headers:
             (call $replace #response ':status' '204')
