@@ -238,6 +238,7 @@ fn policies_are_in_the_dump() {
     assert_eq!(filter["policies"][0]["resource"], "default/deny");
     assert_eq!(filter["policies"][1]["dry_run"], true);
     assert_eq!(dump["network"].as_array().map(Vec::len), Some(0));
+    assert_eq!(dump["path_normalization"], "BASE");
 }
 
 #[test]
