@@ -117,8 +117,12 @@ impl ExternalAuthorizer {
 
     /// Name of its cluster, as Istio calls what a workload sends requests to.
     pub fn cluster(&self) -> String {
-        let host = self.service.rsplit('/').next().unwrap_or(&self.service);
-        format!("outbound|{}||{host}", self.port)
+        format!("outbound|{}||{}", self.port, self.host())
+    }
+
+    /// Host of the authorizer, without the namespace that may stand before it.
+    pub fn host(&self) -> &str {
+        self.service.rsplit('/').next().unwrap_or(&self.service)
     }
 }
 

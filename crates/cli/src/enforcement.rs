@@ -1,14 +1,15 @@
 //! What a plan asks for and the data plane does not do; nobody may rely on it unknowingly.
 
 use wasmplug_api::{
-    MutualTlsMode, NamespacedName, Plan, PlannedAuthorization, PlannedFilter, PolicyAction,
-    Position, Resource,
+    AuthorizerProtocol, MutualTlsMode, NamespacedName, Plan, PlannedAuthorization, PlannedFilter,
+    PolicyAction, Position, Resource,
 };
+use wasmplug_proxy::UpstreamProtocol;
 
 /// What the data plane runs besides plugins; everything here depends on these alone.
 const RUNS_JWT_AUTHN: bool = false;
 const RUNS_RBAC: bool = true;
-const RUNS_EXT_AUTHZ: bool = false;
+const RUNS_EXT_AUTHZ: bool = true;
 const RUNS_STATS: bool = true;
 const RUNS_FAULT: bool = true;
 const RUNS_CORS: bool = true;
@@ -43,6 +44,54 @@ pub(crate) fn require_enforced(plan: &Plan) -> Result<(), UnenforcedPolicies> {
     match unenforced(plan) {
         none if none.is_empty() => Ok(()),
         some => Err(UnenforcedPolicies(some)),
+    }
+}
+
+/// An external authorizer that cannot be asked from here.
+#[derive(Debug, thiserror::Error)]
+#[error("the external authorizer `{name}` has no address here: there is no cluster `{cluster}`")]
+pub(crate) struct UnknownAuthorizer {
+    name: String,
+    cluster: String,
+    /// What an address of it looks like.
+    example: String,
+}
+
+/// Refuses a plan whose external authorizers have no address, or one that speaks something else.
+///
+/// # Errors
+/// [`UnknownAuthorizer`], for the first of them.
+pub(crate) fn require_authorizers(
+    plan: &Plan,
+    address: impl Fn(&str) -> Option<UpstreamProtocol>,
+) -> Result<(), UnknownAuthorizer> {
+    for filter in &plan.filters {
+        let PlannedFilter::ExtAuthz(PlannedAuthorization { authorizer: Some(of), .. }) = filter
+        else {
+            continue;
+        };
+        let is_grpc = of.protocol == AuthorizerProtocol::Grpc;
+        let found = address(&of.cluster());
+        let is_fine = found.is_some_and(|found| !is_grpc || found == UpstreamProtocol::Http2);
+        if !is_fine {
+            let scheme = if is_grpc { "h2c://" } else { "" };
+            let (host, port) = (of.host(), of.port);
+            return Err(UnknownAuthorizer {
+                name: of.name.clone(),
+                cluster: of.cluster(),
+                example: format!("--cluster '{host}:{port}={scheme}127.0.0.1:{port}'"),
+            });
+        }
+    }
+    Ok(())
+}
+
+// === impl UnknownAuthorizer ===
+
+impl UnknownAuthorizer {
+    /// What could be done about it.
+    pub(crate) fn hint(&self) -> String {
+        format!("name its address, such as {}", self.example)
     }
 }
 

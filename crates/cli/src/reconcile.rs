@@ -1,5 +1,6 @@
 //! From resources to traffic, again and again: read, plan, build, apply, wait for a change.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use wasmplug_host::{CompiledCache, Host, Limits};
 use wasmplug_module::ModuleStore;
 use wasmplug_proxy::{
     FilterSpec, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot, SnapshotBuilder,
+    UpstreamAddress, find_cluster,
 };
 
 use crate::args::WorkloadArguments;
 use crate::chain;
 use crate::diagnostics::{InvalidResources, WithHint, print_finding};
-use crate::enforcement::{UNENFORCED_HINT, is_run, require_enforced};
+use crate::enforcement::{UNENFORCED_HINT, is_run, require_authorizers, require_enforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::sources::{Reading, Sources};
@@ -41,6 +43,8 @@ enum Event {
 /// Keeps a proxy in step with resources.
 pub(crate) struct Reconciler {
     arguments: WorkloadArguments,
+    /// What can be called.
+    clusters: BTreeMap<String, UpstreamAddress>,
     mounted: MountedFiles,
     builder: SnapshotBuilder,
     has_colours: bool,
@@ -53,6 +57,7 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     pub(crate) fn new(
         arguments: WorkloadArguments,
+        clusters: BTreeMap<String, UpstreamAddress>,
         host: Arc<Host>,
         store: Arc<ModuleStore>,
         compiled: Option<CompiledCache>,
@@ -65,7 +70,7 @@ impl Reconciler {
             builder = builder.with_compiled_cache(compiled);
         }
         let (mounted, has_colours) = (MountedFiles::new(), environment.has_colours);
-        Self { arguments, mounted, builder, has_colours, refresh_interval }
+        Self { arguments, clusters, mounted, builder, has_colours, refresh_interval }
     }
 
     /// Reads the sources for the first time.
@@ -82,8 +87,8 @@ impl Reconciler {
     /// Plans what the sources say now.
     ///
     /// # Errors
-    /// There is no such workload, a module is not where it is mounted, or a policy applies that
-    /// the data plane cannot enforce.
+    /// There is no such workload, a module is not where it is mounted, a policy applies that the
+    /// data plane cannot enforce, or an external authorizer has no address.
     pub(crate) fn plan(&mut self, sources: &Sources) -> anyhow::Result<Plan> {
         let resources = sources.resources();
         let target = Target::find(&self.arguments, &resources)?;
@@ -93,6 +98,12 @@ impl Reconciler {
         let mut plan = plan(&resources, &target.workload);
         require_enforced(&plan)
             .map_err(|error| WithHint::wrap(error, Some(UNENFORCED_HINT.to_owned())))?;
+        let clusters = &self.clusters;
+        let protocol = |name: &str| find_cluster(clusters, name).map(UpstreamAddress::protocol);
+        require_authorizers(&plan, protocol).map_err(|error| {
+            let hint = error.hint();
+            WithHint::wrap(error, Some(hint))
+        })?;
         self.mounted.resolve(&mut plan, &target.mounts, &resources)?;
         Ok(plan)
     }

@@ -179,6 +179,13 @@ impl Fields {
         }
     }
 
+    /// Replaces the first value of a name; nothing happens if there is none.
+    pub fn set_first(&mut self, name: &HeaderName, value: HeaderValue) {
+        if let Some((_, present)) = self.regular.iter_mut().find(|(present, _)| present == name) {
+            *present = value;
+        }
+    }
+
     /// The first regular entry of this name.
     pub fn get_name(&self, name: &HeaderName) -> Option<&HeaderValue> {
         self.regular.iter().find(|(present, _)| present == name).map(|(_, value)| value)

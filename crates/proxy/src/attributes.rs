@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, LifeSpan, PropertyValue, StreamHost};
 
+use crate::callout::Clusters;
 use crate::filters::rbac;
 use crate::idle::{Activity, IdleWatch};
 use crate::local_reply::grpc_status;
@@ -49,6 +50,7 @@ pub(crate) struct Surroundings {
     pub(crate) node: Node,
     pub(crate) idle: IdleWatch,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) clusters: Rc<Clusters>,
 }
 
 /// An exchange with the upstream, as far as it has got.
@@ -100,6 +102,8 @@ pub(crate) mod flags {
     pub(crate) const DELAY_INJECTED: u64 = 0x200;
     /// A fault filter answered it.
     pub(crate) const FAULT_INJECTED: u64 = 0x400;
+    /// An external authorizer refused it.
+    pub(crate) const UNAUTHORIZED_EXTERNALLY: u64 = 0x1000;
     /// The client left before the end.
     pub(crate) const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 0x4000;
     /// The upstream could not be connected to.
@@ -110,11 +114,12 @@ pub(crate) mod flags {
     pub(crate) const UPSTREAM_PROTOCOL_ERROR: u64 = 0x80_0000;
 
     /// What Envoy calls them where they are written, in the order of the bits.
-    pub(crate) const NAMES: [(u64, &str); 7] = [
+    pub(crate) const NAMES: [(u64, &str); 8] = [
         (UPSTREAM_CONNECTION_FAILURE, "UF"),
         (UPSTREAM_CONNECTION_TERMINATION, "UC"),
         (DELAY_INJECTED, "DI"),
         (FAULT_INJECTED, "FI"),
+        (UNAUTHORIZED_EXTERNALLY, "UAEX"),
         (DOWNSTREAM_CONNECTION_TERMINATION, "DC"),
         (STREAM_IDLE_TIMEOUT, "SI"),
         (UPSTREAM_PROTOCOL_ERROR, "UPE"),
@@ -206,6 +211,25 @@ impl StreamShared {
         self.response_flags.set(self.response_flags.get() | flags);
     }
 
+    /// Says everything there is to say about the stream in the name of a filter.
+    pub(crate) fn replace_metadata(&self, filter: &str, value: serde_json::Value) {
+        self.metadata.borrow_mut().insert(filter.to_owned(), value);
+    }
+
+    /// When the stream began.
+    pub(crate) fn start_time(&self) -> SystemTime {
+        self.start
+    }
+
+    /// What the client speaks. Source: Envoy's names.
+    pub(crate) fn protocol_name(&self) -> &'static str {
+        match self.protocol {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        }
+    }
+
     /// Says something about the stream in the name of a filter: dynamic metadata.
     pub(crate) fn set_metadata(&self, filter: &str, key: &str, value: serde_json::Value) {
         let mut metadata = self.metadata.borrow_mut();
@@ -258,11 +282,7 @@ impl StreamShared {
                 let elapsed = self.started.elapsed();
                 Some(PropertyValue::Nanoseconds(i64::try_from(elapsed.as_nanos()).ok()?))
             }
-            [b"protocol"] => Some(PropertyValue::text(match self.protocol {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2",
-                _ => "HTTP/1.1",
-            })),
+            [b"protocol"] => Some(PropertyValue::text(self.protocol_name())),
             [b"size"] => Some(int(self.request_length.get().unwrap_or(received))),
             [b"total_size"] => Some(int(self.request_header_bytes.get().saturating_add(received))),
             _ => None,

@@ -159,6 +159,9 @@ impl SnapshotBuilder {
                 PlannedFilter::Rbac(authorization) => {
                     Some(policies::http(authorization, plan, &mut snapshot.rejected))
                 }
+                PlannedFilter::ExtAuthz(authorization) => {
+                    policies::external(authorization, plan, &mut snapshot.rejected)
+                }
                 _ => self.built_in(filter, plan.port),
             };
             snapshot.filters.extend(spec);

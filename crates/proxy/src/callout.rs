@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use wasmplug_host::abi::Status;
@@ -81,23 +81,65 @@ impl Clusters {
         Ok(Callout { pool: Rc::clone(pool), request, timeout, buffer_bytes: self.buffer_bytes })
     }
 
-    /// By its name, or as Istio names it, by host and port of a cluster.
-    fn find(&self, target: &str) -> Option<&Rc<Pool>> {
-        if let Some(pool) = self.by_name.get(target) {
-            return Some(pool);
+    /// Makes a call ready whose length is told in any case, behind the host. Source: Envoy's
+    /// questions to external authorizers.
+    ///
+    /// # Errors
+    /// As those of [`Self::prepare`].
+    pub(crate) fn prepare_question(&self, call: HttpCall) -> Result<Callout, Status> {
+        let length = HeaderValue::from(call.body.len());
+        let mut callout = self.prepare(call)?;
+        let headers = std::mem::take(callout.request.headers_mut());
+        let mut ordered = HeaderMap::with_capacity(headers.len().saturating_add(1));
+        if let Some(host) = headers.get(HOST) {
+            ordered.insert(HOST, host.clone());
         }
-        let mut parts = target.split('|');
-        let (direction, port) = (parts.next()?, parts.next()?);
-        let host = parts.nth(1)?;
-        if direction != OUTBOUND || parts.next().is_some() {
-            return None;
+        ordered.insert(CONTENT_LENGTH, length);
+        // Removing from an `http` map would change the order of the rest.
+        for (name, value) in &headers {
+            if *name != HOST && *name != CONTENT_LENGTH {
+                ordered.append(name, value.clone());
+            }
         }
-        let port: u16 = port.parse().ok()?;
-        let is_meant = |pool: &&Rc<Pool>| {
-            pool.address().port() == port && pool.address().host().eq_ignore_ascii_case(host)
-        };
-        self.by_name.get(&format!("{host}:{port}")).or_else(|| self.by_name.values().find(is_meant))
+        *callout.request.headers_mut() = ordered;
+        Ok(callout)
     }
+
+    fn find(&self, target: &str) -> Option<&Rc<Pool>> {
+        find(&self.by_name, target, |pool| pool.address())
+    }
+}
+
+/// The address of a cluster among those of [`ProxyConfig::clusters`](crate::ProxyConfig::clusters):
+/// by its name, or by Istio's, `outbound|PORT||HOST`, which means a cluster called `HOST:PORT` or
+/// one with that address.
+pub fn find_cluster<'a>(
+    clusters: &'a BTreeMap<String, UpstreamAddress>,
+    target: &str,
+) -> Option<&'a UpstreamAddress> {
+    find(clusters, target, |address| address)
+}
+
+fn find<'a, T>(
+    by_name: &'a BTreeMap<String, T>,
+    target: &str,
+    address: impl Fn(&T) -> &UpstreamAddress,
+) -> Option<&'a T> {
+    if let Some(cluster) = by_name.get(target) {
+        return Some(cluster);
+    }
+    let mut parts = target.split('|');
+    let (direction, port) = (parts.next()?, parts.next()?);
+    let host = parts.nth(1)?;
+    if direction != OUTBOUND || parts.next().is_some() {
+        return None;
+    }
+    let port: u16 = port.parse().ok()?;
+    let is_meant = |cluster: &&T| {
+        let address = address(cluster);
+        address.port() == port && address.host().eq_ignore_ascii_case(host)
+    };
+    by_name.get(&format!("{host}:{port}")).or_else(|| by_name.values().find(is_meant))
 }
 
 // === impl Callout ===

@@ -2,6 +2,7 @@
 
 pub(crate) mod built_in;
 pub(crate) mod cors;
+pub(crate) mod ext_authz;
 pub(crate) mod fault;
 pub(crate) mod rbac;
 mod routed;

@@ -40,6 +40,7 @@ mod upstream;
 mod worker;
 
 pub use self::builder::{BuildError, PullOptions, SnapshotBuilder};
+pub use self::callout::find_cluster;
 pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};
 pub use self::filters::built_in::BuiltInSpec;
 pub use self::filters::stats::StatsSpec;

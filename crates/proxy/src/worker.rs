@@ -88,8 +88,13 @@ impl WorkerSeed {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
         let idle = IdleWatch::new(idle_sweeps.ceil() as u32);
         let node = self.config.node.clone();
-        let surroundings =
-            Rc::new(Surroundings { routes, node, idle, metrics: Arc::clone(&self.metrics) });
+        let surroundings = Rc::new(Surroundings {
+            routes,
+            node,
+            idle,
+            metrics: Arc::clone(&self.metrics),
+            clusters: Rc::clone(&clusters),
+        });
         let worker = Rc::new(Worker {
             config: self.config,
             home: PluginHome::new(self.host, clusters, surroundings),

@@ -62,6 +62,8 @@ struct Traffic {
     route: Map<String, Value>,
     /// Further clusters, by name.
     clusters: Vec<(String, SocketAddr)>,
+    /// The same for those that speak HTTP/2.
+    http2_clusters: Vec<(String, SocketAddr)>,
     /// Switches of the process.
     runtime: Map<String, Value>,
     passes_trailers: bool,
@@ -217,6 +219,13 @@ impl EnvoyBuilder {
     #[must_use]
     pub fn cluster(mut self, name: &str, addr: SocketAddr) -> Self {
         self.traffic.clusters.push((name.to_owned(), addr));
+        self
+    }
+
+    /// Adds a cluster that speaks HTTP/2, from the first byte and without TLS.
+    #[must_use]
+    pub fn http2_cluster(mut self, name: &str, addr: SocketAddr) -> Self {
+        self.traffic.http2_clusters.push((name.to_owned(), addr));
         self
     }
 

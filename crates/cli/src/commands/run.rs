@@ -30,11 +30,18 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let mut stop = StopSignals::take_over(&runtime)?;
     let host = Arc::new(Host::new()?.with_log_sink(Arc::new(PluginLog)));
     let store = Arc::new(store::open(&arguments.store, environment)?);
-    let workload = arguments.workload.clone();
+    let (workload, clusters) = (arguments.workload.clone(), clusters(arguments));
     let refresh = arguments.refresh_interval;
     let compiled = store::compiled(&arguments.store, environment);
-    let mut reconciler =
-        Reconciler::new(workload, Arc::clone(&host), store, compiled, environment, refresh);
+    let mut reconciler = Reconciler::new(
+        workload,
+        clusters,
+        Arc::clone(&host),
+        store,
+        compiled,
+        environment,
+        refresh,
+    );
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.

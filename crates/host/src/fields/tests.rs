@@ -115,6 +115,17 @@ fn an_http_map_survives_the_round_trip() {
 }
 
 #[test]
+fn the_first_value_of_a_name_can_be_replaced_alone() {
+    let set = |name: &'static str| {
+        let mut fields = request();
+        fields.set_first(&http::HeaderName::from_static(name), "3".parse().unwrap());
+        text(&fields)
+    };
+    assert_eq!(set("x-a"), ":authority=example.com :path=/a?b x-a=3 accept=a x-a=2");
+    assert_eq!(set("x-b"), text(&request()));
+}
+
+#[test]
 fn setting_a_name_leaves_one_value_in_its_first_place() {
     let set = |name: &'static str| {
         let mut fields = request();

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use wasmplug_api::{Plan, PlannedAuthorization, PlannedFilter, PlannedPlugin, PluginPhase};
+use wasmplug_api::{
+    Plan, PlannedAuthorization, PlannedFilter, PlannedPlugin, PluginPhase, PolicyAction,
+};
 
 use super::reason;
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
+use crate::filters::ext_authz::ExtAuthz;
 use crate::filters::rbac::{Rbac, RbacError, RbacOptions};
 use crate::snapshot::{FilterSpec, Refusal, Rejected, RejectedEffect};
 
@@ -18,8 +21,28 @@ pub(super) fn http(
     plan: &Plan,
     rejected: &mut Vec<Rejected>,
 ) -> FilterSpec {
-    match compile(authorization, plan, false) {
-        Ok(rbac) => FilterSpec::BuiltIn(BuiltInSpec(BuiltInKind::Rbac(Arc::new(rbac)))),
+    let compiled = Rbac::compile(authorization, options(plan, false));
+    taken_or_refused(compiled.map(|rbac| BuiltInKind::Rbac(Arc::new(rbac))), rejected)
+}
+
+/// The filter that asks an external authorizer; what the mesh does not have is planned otherwise.
+pub(super) fn external(
+    authorization: &PlannedAuthorization,
+    plan: &Plan,
+    rejected: &mut Vec<Rejected>,
+) -> Option<FilterSpec> {
+    let authorizer = authorization.authorizer.as_ref()?;
+    let compiled = ExtAuthz::compile(authorization, authorizer, options(plan, false));
+    let compiled = compiled.map(|of| BuiltInKind::ExtAuthz(Arc::new(of)));
+    Some(taken_or_refused(compiled, rejected))
+}
+
+fn taken_or_refused(
+    compiled: Result<BuiltInKind, RbacError>,
+    rejected: &mut Vec<Rejected>,
+) -> FilterSpec {
+    match compiled {
+        Ok(kind) => FilterSpec::BuiltIn(BuiltInSpec(kind)),
         Err(error) => {
             let with = Refusal::Forbidden;
             rejected.push(Rejected {
@@ -37,12 +60,19 @@ pub(super) fn http(
 /// The same policies for connections that are not HTTP. What is wrong with one is told by [`http`];
 /// here it refuses every connection.
 pub(super) fn network(plan: &Plan) -> impl Iterator<Item = FilterSpec> {
-    plan.filters.iter().filter_map(|filter| match filter {
-        PlannedFilter::Rbac(authorization) => {
-            let rbac = compile(authorization, plan, true).unwrap_or_else(|_| Rbac::refusing());
-            Some(FilterSpec::BuiltIn(BuiltInSpec(BuiltInKind::NetworkRbac(Arc::new(rbac)))))
-        }
-        _ => None,
+    plan.filters.iter().filter_map(|filter| {
+        let authorization = match filter {
+            PlannedFilter::Rbac(authorization) => authorization.clone(),
+            // Authorizers are asked about requests only: what a policy wants them to decide about
+            // a connection is refused.
+            PlannedFilter::ExtAuthz(authorization) => {
+                PlannedAuthorization { action: PolicyAction::Deny, ..authorization.clone() }
+            }
+            _ => return None,
+        };
+        let compiled = Rbac::compile(&authorization, options(plan, true));
+        let rbac = Arc::new(compiled.unwrap_or_else(|_| Rbac::refusing()));
+        Some(FilterSpec::BuiltIn(BuiltInSpec(BuiltInKind::NetworkRbac(rbac))))
     })
 }
 
@@ -51,15 +81,11 @@ pub(super) fn is_in_front(plugin: &PlannedPlugin) -> bool {
     matches!(plugin.phase, PluginPhase::Authn | PluginPhase::Authz)
 }
 
-fn compile(
-    authorization: &PlannedAuthorization,
-    plan: &Plan,
-    is_tcp: bool,
-) -> Result<Rbac, RbacError> {
+fn options(plan: &Plan, is_tcp: bool) -> RbacOptions {
     let has_plugins =
         if is_tcp { !plan.network_plugins.is_empty() } else { plan.plugins().next().is_some() };
     let is_heard = has_plugins || has_readers(plan);
-    Rbac::compile(authorization, RbacOptions { port: plan.port, is_tcp, is_heard })
+    RbacOptions { port: plan.port, is_tcp, is_heard }
 }
 
 /// Whether a policy looks at what other filters said.

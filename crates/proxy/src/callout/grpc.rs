@@ -85,10 +85,33 @@ impl Clusters {
         target: GrpcTarget,
     ) -> std::result::Result<GrpcCallout, Status> {
         let (pool, authority) = self.grpc_cluster(&target.cluster)?;
+        self.grpc_callout(pool, &authority, target)
+    }
+
+    /// The same for a cluster of this name, in which the server has another one.
+    ///
+    /// # Errors
+    /// As those of [`Self::prepare_grpc`].
+    pub(crate) fn prepare_grpc_for(
+        &self,
+        authority: &str,
+        target: GrpcTarget,
+    ) -> std::result::Result<GrpcCallout, Status> {
+        let name = std::str::from_utf8(&target.cluster).map_err(|_| Status::ParseFailure)?;
+        let pool = self.find(name).ok_or(Status::ParseFailure)?;
+        self.grpc_callout(pool, authority, target)
+    }
+
+    fn grpc_callout(
+        &self,
+        pool: &Rc<Pool>,
+        authority: &str,
+        target: GrpcTarget,
+    ) -> std::result::Result<GrpcCallout, Status> {
         if pool.address().protocol() != UpstreamProtocol::Http2 {
             tracing::warn!(
                 cluster = %String::from_utf8_lossy(&target.cluster),
-                "a plugin calls gRPC in a cluster that speaks HTTP/1; give its address as h2c://"
+                "gRPC is called in a cluster that speaks HTTP/1; give its address as h2c://"
             );
             return Err(Status::InternalFailure);
         }
@@ -96,7 +119,7 @@ impl Clusters {
         *request.method_mut() = Method::POST;
         let path = format!("/{}/{}", target.service, target.method);
         *request.uri_mut() = Uri::try_from(path).map_err(|_| Status::BadArgument)?;
-        let authority = HeaderValue::from_str(&authority).map_err(|_| Status::BadArgument)?;
+        let authority = HeaderValue::from_str(authority).map_err(|_| Status::BadArgument)?;
         let headers = request.headers_mut();
         headers.insert(HOST, authority);
         headers.insert(TE, HeaderValue::from_static("trailers"));

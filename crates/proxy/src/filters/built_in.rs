@@ -8,6 +8,7 @@ use serde_json::Value;
 use wasmplug_host::{BodyBuffer, Fields};
 
 use super::cors::{Cors, CorsFilter};
+use super::ext_authz::{self, ExtAuthz, ExtAuthzFilter};
 use super::fault::{Fault, FaultFilter};
 use super::rbac::{self, Rbac, RbacFilter};
 use super::substitute::Substitute;
@@ -70,6 +71,7 @@ pub(crate) enum BuiltInKind {
     Rbac(Arc<Rbac>),
     /// The same for connections that are not HTTP.
     NetworkRbac(Arc<Rbac>),
+    ExtAuthz(Arc<ExtAuthz>),
     Fault(Arc<Fault>),
     Cors(Arc<Cors>),
 }
@@ -79,6 +81,7 @@ pub(crate) enum BuiltInKind {
 pub(crate) enum BuiltIn {
     Substitute(Substitute),
     Rbac(RbacFilter),
+    ExtAuthz(Box<ExtAuthzFilter>),
     Fault(FaultFilter),
     Cors(CorsFilter),
 }
@@ -91,6 +94,7 @@ impl BuiltInSpec {
         match &self.0 {
             BuiltInKind::Rbac(_) => rbac::NAME,
             BuiltInKind::NetworkRbac(_) => rbac::NETWORK_NAME,
+            BuiltInKind::ExtAuthz(_) => ext_authz::NAME,
             BuiltInKind::Fault(_) => "envoy.filters.http.fault",
             BuiltInKind::Cors(_) => "envoy.filters.http.cors",
         }
@@ -100,6 +104,7 @@ impl BuiltInSpec {
     pub(crate) fn dump(&self) -> Value {
         match &self.0 {
             BuiltInKind::Rbac(rbac) | BuiltInKind::NetworkRbac(rbac) => rbac.dump(self.name()),
+            BuiltInKind::ExtAuthz(authorizer) => authorizer.dump(),
             BuiltInKind::Fault(fault) => fault.dump(),
             BuiltInKind::Cors(cors) => cors.dump(),
         }
@@ -110,6 +115,7 @@ impl BuiltInSpec {
             BuiltInKind::Rbac(rbac) | BuiltInKind::NetworkRbac(rbac) => {
                 BuiltIn::Rbac(rbac.new_filter(stream))
             }
+            BuiltInKind::ExtAuthz(of) => BuiltIn::ExtAuthz(Box::new(of.new_filter(stream))),
             BuiltInKind::Fault(fault) => BuiltIn::Fault(fault.new_filter(stream)),
             BuiltInKind::Cors(cors) => BuiltIn::Cors(cors.new_filter(stream)),
         }
@@ -131,6 +137,7 @@ impl BuiltIn {
         match self {
             Self::Substitute(filter) => filter,
             Self::Rbac(filter) => filter,
+            Self::ExtAuthz(filter) => filter.as_ref(),
             Self::Fault(filter) => filter,
             Self::Cors(filter) => filter,
         }
@@ -140,6 +147,7 @@ impl BuiltIn {
         match self {
             Self::Substitute(filter) => filter,
             Self::Rbac(filter) => filter,
+            Self::ExtAuthz(filter) => filter.as_mut(),
             Self::Fault(filter) => filter,
             Self::Cors(filter) => filter,
         }

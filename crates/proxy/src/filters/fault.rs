@@ -209,8 +209,8 @@ impl BuiltInFilter for FaultFilter {
     }
 
     fn poll_actions(&mut self, _is_held: bool) -> Result<Resume, Interrupt> {
-        let is_over = |delayed: &&Box<Delayed>| delayed.until <= tokio::time::Instant::now();
-        let Some(delayed) = self.delayed.as_ref().filter(is_over) else {
+        let is_over = |delayed: &&Delayed| delayed.until <= tokio::time::Instant::now();
+        let Some(delayed) = self.delayed.as_deref().filter(is_over) else {
             return Ok(Resume::default());
         };
         self.decide(&delayed.policy)?;

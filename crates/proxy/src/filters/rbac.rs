@@ -125,6 +125,12 @@ struct Keys {
 const ENFORCED_KEYS: Keys =
     Keys { rule: "enforced_effective_policy_id", result: "enforced_engine_result" };
 
+/// Source: Istio's prefix for `CUSTOM` policies.
+const CUSTOM_KEYS: Keys = Keys {
+    rule: "istio_ext_authz_shadow_effective_policy_id",
+    result: "istio_ext_authz_shadow_engine_result",
+};
+
 /// The filter of one stream.
 #[derive(Debug)]
 pub(crate) struct RbacFilter {
@@ -245,6 +251,13 @@ impl Rbac {
         }
         if judged.is_allowed { Decision::Passes } else { Decision::Refused(judged.rule) }
     }
+}
+
+/// Says which `CUSTOM` policy wants an authorizer to be asked, as a filter of Istio's says it whose
+/// policies refuse nothing.
+pub(crate) fn say_custom(stream: &StreamShared, verdict: Verdict<'_>) {
+    let is_allowed = verdict.rule.is_none();
+    say(stream, NAME, CUSTOM_KEYS, Verdict { is_allowed, ..verdict });
 }
 
 /// Says what policies decided. Source: Envoy, dynamic metadata of the filter.

@@ -11,6 +11,8 @@ mod case;
 mod chains;
 mod diff;
 mod examples;
+mod ext_authz;
+mod ext_authz_grpc;
 mod failures;
 mod headers;
 mod http2;

@@ -114,6 +114,8 @@ pub(super) fn document(upstream: SocketAddr, traffic: &Traffic) -> Value {
     let protocol = if traffic.has_http2_upstream { &http2 } else { &http1 };
     let mut clusters = vec![cluster("upstream", upstream, protocol)];
     clusters.extend(traffic.clusters.iter().map(|(name, addr)| cluster(name, *addr, &http1)));
+    let with_http2 = traffic.http2_clusters.iter();
+    clusters.extend(with_http2.map(|(name, addr)| cluster(name, *addr, &http2)));
     json!({
         "admin": { "address": address(any_port) },
         // Histograms are merged when somebody asks, not every five seconds.

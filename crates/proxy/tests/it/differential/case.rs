@@ -387,7 +387,7 @@ fn named<'a>(clusters: &'a [(&'a str, Behind)]) -> impl Iterator<Item = (&'a str
 }
 
 /// What Envoy needs to run a plugin of the plan.
-fn filter(planned: &PlannedPlugin) -> WasmFilter {
+pub(super) fn filter(planned: &PlannedPlugin) -> WasmFilter {
     let path = planned.url.to_string();
     let path = path.strip_prefix("file://").expect("the harness writes files");
     WasmFilter {

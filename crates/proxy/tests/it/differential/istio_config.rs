@@ -1,5 +1,6 @@
 //! The configuration that Istio would give Envoy for what a plan asks for besides plugins.
 
+mod ext_authz;
 mod rbac;
 mod routes;
 
@@ -24,9 +25,10 @@ pub(super) fn http_filters(filter: &PlannedFilter) -> Vec<Value> {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
             },
         })],
-        PlannedFilter::JwtAuthn(_) | PlannedFilter::ExtAuthz(_) => {
-            panic!("not written yet: {filter:?}")
+        PlannedFilter::ExtAuthz(authorization) => {
+            vec![rbac::http_filter(authorization), ext_authz::http_filter(authorization)]
         }
+        PlannedFilter::JwtAuthn(_) => panic!("not written yet: {filter:?}"),
     }
 }
 

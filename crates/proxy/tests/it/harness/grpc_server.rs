@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -18,6 +19,12 @@ pub(crate) struct GrpcServer {
     _stop: oneshot::Sender<Infallible>,
 }
 
+/// What answers a message.
+type Check = Arc<dyn Fn(Bytes) -> Bytes + Send + Sync>;
+
+/// Flag and length in front of each message.
+const PREFIX_BYTES: usize = 5;
+
 type Body = BoxBody<Bytes, hyper::Error>;
 
 // === impl GrpcServer ===
@@ -33,6 +40,12 @@ impl GrpcServer {
     /// Http      answers 503 without a word of gRPC
     /// ```
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| Bytes::new())
+    }
+
+    /// The same, with a method `Check` that answers each message with one.
+    pub(crate) fn start_with(check: impl Fn(Bytes) -> Bytes + Send + Sync + 'static) -> Self {
+        let check: Check = Arc::new(check);
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -42,12 +55,16 @@ impl GrpcServer {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 tokio::select! {
-                    () = accept(listener) => {}
+                    () = accept(listener, check) => {}
                     _ = stopped => {}
                 }
             });
         });
         Self { address, _stop: stop }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The address as the proxy takes it.
@@ -56,22 +73,33 @@ impl GrpcServer {
     }
 }
 
-async fn accept(listener: std::net::TcpListener) {
+async fn accept(listener: std::net::TcpListener, check: Check) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     while let Ok((stream, _)) = listener.accept().await {
         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        let connection = builder.serve_connection(TokioIo::new(stream), service_fn(answer));
+        let check = Arc::clone(&check);
+        let service = service_fn(move |request| answer(request, Arc::clone(&check)));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         // How a connection ends is the proxy's business.
         tokio::spawn(async move { drop(connection.await) });
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(request: Request<Incoming>, check: Check) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let value = |name: &str| head.headers.get(name).cloned();
     let method = head.uri.path().rsplit('/').next().unwrap_or_default();
     let empty = || Empty::new().map_err(|never| match never {}).boxed();
     let mut response = match method {
+        "Check" => {
+            let message = body.collect().await.unwrap().to_bytes();
+            let answer = check(message.slice(PREFIX_BYTES..));
+            let mut framed = vec![0];
+            framed.extend(u32::try_from(answer.len()).unwrap().to_be_bytes());
+            framed.extend(answer);
+            let body = Full::new(Bytes::from(framed)).map_err(|never| match never {});
+            Response::new(ending_well(body))
+        }
         "Echo" => Response::new(ending_well(body)),
         "Metadata" => {
             let text = value("x-a").map_or(Bytes::new(), |text| {

@@ -12,9 +12,9 @@ pub(super) fn http_filter(authorization: &PlannedAuthorization) -> Value {
         let policies: Vec<_> = policies.collect();
         let action = match authorization.action {
             PolicyAction::Allow => "ALLOW",
-            PolicyAction::Deny => "DENY",
+            // An external authorizer stands behind rules that refuse nothing: they are shadow rules.
+            PolicyAction::Deny | PolicyAction::Custom => "DENY",
             PolicyAction::Audit => "LOG",
-            PolicyAction::Custom => panic!("an external authorizer"),
         };
         let named = policies.iter().flat_map(|policy| {
             policy.rules.iter().enumerate().map(|(number, rule)| {
@@ -25,10 +25,14 @@ pub(super) fn http_filter(authorization: &PlannedAuthorization) -> Value {
         let named: Map<String, Value> = named.collect();
         (!policies.is_empty()).then(|| json!({ "action": action, "policies": named }))
     };
-    let (enforced, shadow) = (rules(false), rules(true));
+    let (enforced, shadow) = match authorization.action {
+        PolicyAction::Custom => (None, rules(false)),
+        _ => (rules(false), rules(true)),
+    };
     let prefix = match (&shadow, authorization.action) {
         (Some(_), PolicyAction::Deny) => "istio_dry_run_deny_",
         (Some(_), PolicyAction::Audit) => "",
+        (_, PolicyAction::Custom) => "istio_ext_authz_",
         _ => "istio_dry_run_allow_",
     };
     let mut config = json!({
