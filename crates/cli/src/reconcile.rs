@@ -244,18 +244,23 @@ impl Applied {
         // What the data plane does not run is not told as if it did.
         let chain =
             plan.filters.iter().filter(|filter| is_run(filter)).map(|filter| match filter {
-                PlannedFilter::Wasm(planned) => plugin(planned, &snapshot.filters),
+                PlannedFilter::Wasm(planned) => plugin(planned, &snapshot.filters, REQUEST),
                 other => chain::summary(other),
             });
         let network = plan.network_plugins.iter();
-        let network = network.map(|planned| plugin(planned, &snapshot.network_filters));
+        let network = network.map(|planned| plugin(planned, &snapshot.network_filters, CONNECTION));
+        let of_rejected = |of: &Rejected| {
+            let is_network =
+                plan.network_plugins.iter().any(|plugin| plugin.resource == of.resource);
+            rejected(of, if is_network { CONNECTION } else { REQUEST })
+        };
         let left_out = plan.left_out.iter();
         let left_out = left_out.map(|left| format!("{}: {}", left.resource, left.reason));
         Self {
             network: network.collect(),
             chain: chain.collect(),
             left_out: left_out.collect(),
-            rejected: snapshot.rejected.iter().map(rejected).collect(),
+            rejected: snapshot.rejected.iter().map(of_rejected).collect(),
             may_mend: snapshot.rejected.iter().any(|rejected| rejected.is_transient),
         }
     }
@@ -281,14 +286,19 @@ impl Applied {
     }
 }
 
+/// What HTTP plugins see.
+const REQUEST: &str = "request";
+/// What plugins of type `NETWORK` see.
+const CONNECTION: &str = "connection";
+
 /// One plugin and what became of it.
-fn plugin(planned: &PlannedPlugin, filters: &[FilterSpec]) -> String {
+fn plugin(planned: &PlannedPlugin, filters: &[FilterSpec], traffic: &str) -> String {
     let priority = planned
         .priority
         .map_or_else(|| "no priority".to_owned(), |number| format!("priority {number}"));
     let state = match filters.iter().find(|filter| filter.resource() == Some(&planned.resource)) {
         Some(FilterSpec::Wasm(spec)) => spec.digest.to_string(),
-        Some(FilterSpec::Refuse { .. }) => "refuses every request".to_owned(),
+        Some(FilterSpec::Refuse { .. }) => format!("refuses every {traffic}"),
         Some(FilterSpec::BuiltIn(_)) | None => "skipped".to_owned(),
     };
     format!("{}  {}  {priority}  {state}", planned.resource, phase(planned.phase))
@@ -304,11 +314,13 @@ pub(crate) fn phase(phase: PluginPhase) -> &'static str {
     }
 }
 
-fn rejected(rejected: &Rejected) -> String {
+fn rejected(rejected: &Rejected, traffic: &str) -> String {
     let effect = match rejected.effect {
-        RejectedEffect::KeepsLastGood => "its last good form stays in effect",
-        RejectedEffect::Refuses(_) => "every request is refused in its place",
-        RejectedEffect::Skipped => "requests pass without it, as `failStrategy: FAIL_OPEN` says",
+        RejectedEffect::KeepsLastGood => "its last good form stays in effect".to_owned(),
+        RejectedEffect::Refuses(_) => format!("every {traffic} is refused in its place"),
+        RejectedEffect::Skipped => {
+            format!("{traffic}s pass without it, as `failStrategy: FAIL_OPEN` says")
+        }
     };
     let reason = rejected.reason.replace('\n', "\n  ");
     let hint = rejected.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();

@@ -206,6 +206,24 @@ fn what_cannot_be_fetched_denies_unless_it_fails_open() {
 }
 
 #[test]
+fn what_a_network_plugin_keeps_away_are_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "file:///no/such/module.wasm";
+    let network = |spec| Plugin { name: "p", namespace: "default", url, spec };
+    write(folder.path(), &[]);
+    let upstream = echo();
+    let proxy = Running::start(folder.path(), &upstream, &["-f", "plugins.yaml"]);
+    write(folder.path(), &[network("  type: NETWORK\n")]);
+    proxy.wait_for("effect: every connection is refused in its place");
+    proxy.wait_for("default/p  no phase  no priority  refuses every connection");
+    proxy.wait_for("router");
+    write(folder.path(), &[network("  type: NETWORK\n  failStrategy: FAIL_OPEN\n")]);
+    proxy.wait_for("effect: connections pass without it, as `failStrategy: FAIL_OPEN` says");
+    proxy.wait_for("router");
+    assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
 fn what_does_not_load_or_start_answers_503() {
     let folder = tempfile::tempdir().unwrap();
     let module = |name: &str, bytes: &[u8]| {
