@@ -163,9 +163,16 @@ impl ProxyCollector {
         encode(out, name, help, MetricType::Counter, &classes)
     }
 
-    fn encode_rbac(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
-        rbac::encode_rbac(out, "http", &self.workers, |worker| &worker.http_rbac)?;
-        rbac::encode_rbac(out, "tcp", &self.workers, |worker| &worker.tcp_rbac)
+    fn encode_rbac(
+        &self,
+        out: &mut DescriptorEncoder<'_>,
+        snapshot: &Snapshot,
+    ) -> std::fmt::Result {
+        let has_policies = |filters: &[FilterSpec]| filters.iter().any(FilterSpec::is_rbac);
+        let (http, tcp) = (&snapshot.filters, &snapshot.network_filters);
+        let (http, tcp) = (has_policies(http), has_policies(tcp));
+        rbac::encode_rbac(out, "http", &self.workers, |worker| &worker.http_rbac, http)?;
+        rbac::encode_rbac(out, "tcp", &self.workers, |worker| &worker.tcp_rbac, tcp)
     }
 
     fn encode_limits(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -207,8 +214,8 @@ impl ProxyCollector {
 impl Collector for ProxyCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_proxy(&mut out)?;
-        self.encode_rbac(&mut out)?;
         let snapshot = self.publisher.current();
+        self.encode_rbac(&mut out, &snapshot)?;
         encode_plugins(&mut out, &snapshot)?;
         encode_modules(&mut out, snapshot.modules)?;
         self.encode_limits(&mut out)?;

@@ -166,6 +166,13 @@ impl FilterSpec {
         }
     }
 
+    /// Whether it judges by policies.
+    pub(crate) fn is_rbac(&self) -> bool {
+        let kinds =
+            |kind: &BuiltInKind| matches!(kind, BuiltInKind::Rbac(_) | BuiltInKind::NetworkRbac(_));
+        matches!(self, Self::BuiltIn(BuiltInSpec(kind)) if kinds(kind))
+    }
+
     /// Whether it judges connections.
     pub(crate) fn is_network_rbac(&self) -> bool {
         matches!(self, Self::BuiltIn(BuiltInSpec(BuiltInKind::NetworkRbac(_))))

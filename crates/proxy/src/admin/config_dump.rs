@@ -12,6 +12,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     let router = json!({ "filter": "router" });
     let dump = json!({
         "version": snapshot.version,
+        "path_normalization": snapshot.path_normalization,
         "network": snapshot.network_filters.iter().map(filter).collect::<Vec<Value>>(),
         "chain": chain.chain(stats).chain([router]).collect::<Vec<Value>>(),
         "rejected": snapshot.rejected.iter().map(|rejected| json!({

@@ -28,6 +28,14 @@ type Counter = fn(&RbacCounters) -> &AtomicU64;
 // === impl RbacCounters ===
 
 impl RbacCounters {
+    /// Whether anything was decided.
+    fn is_used(&self) -> bool {
+        let decided = [&self.allowed, &self.denied].into_iter();
+        let tried = [&self.shadow_allow, &self.shadow_deny, &self.shadow_audit];
+        let mut all = decided.chain(tried.into_iter().flatten());
+        all.any(|counter| counter.load(Ordering::Relaxed) > 0)
+    }
+
     /// Counts what policies in effect decided.
     pub(crate) fn count(&self, is_allowed: bool) {
         bump(if is_allowed { &self.allowed } else { &self.denied });
@@ -44,13 +52,18 @@ impl RbacCounters {
     }
 }
 
-/// Writes the counters of requests (`http`) or of connections that are not HTTP (`tcp`).
+/// Writes the counters of requests (`http`) or of connections that are not HTTP (`tcp`), if there
+/// are policies or have been some.
 pub(super) fn encode_rbac(
     out: &mut DescriptorEncoder<'_>,
     kind: &str,
     workers: &[Arc<WorkerMetrics>],
     of: fn(&WorkerMetrics) -> &RbacCounters,
+    has_policies: bool,
 ) -> std::fmt::Result {
+    if !has_policies && !workers.iter().any(|worker| of(worker).is_used()) {
+        return Ok(());
+    }
     let sum = |counter: Counter| -> u64 {
         workers.iter().map(|worker| counter(of(worker)).load(Ordering::Relaxed)).sum()
     };

@@ -195,3 +195,28 @@ fn the_rest_of_the_target_stays() {
     let mut uri = Uri::from_static("shop.test:80");
     assert_eq!(normalize(&mut uri, Base), Ok(()));
 }
+
+#[test]
+fn no_spelling_leaves_a_dot_segment_or_a_backslash() {
+    const PARTS: [&str; 16] = [
+        "/", "/", ".", "..", "%2e", "%2E", "%2f", "%5C", "\\", ";", "..;", "a", "%", "%%32", "%41",
+        "?",
+    ];
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..20_000 {
+        let count = random.usize(1..10);
+        let parts = (0..count).map(|_| PARTS[random.usize(..PARTS.len())]);
+        let target = format!("/{}", parts.collect::<String>());
+        for level in [Base, MergeSlashes, DecodeAndMergeSlashes] {
+            let written = sent(&target, level);
+            let path = written.split('?').next().unwrap();
+            let is_dot = |segment: &str| matches!(segment, "." | "..");
+            assert!(!path.split('/').any(is_dot), "{target} is {written} at {level:?}");
+            assert!(!path.contains('\\'), "{target} is {written} at {level:?}");
+            let is_merged = path == "//" || !path.contains("//");
+            assert!(level == Base || is_merged, "{target} is {written} at {level:?}");
+            let is_decoded = !path.to_ascii_lowercase().contains("%2f");
+            assert!(level != DecodeAndMergeSlashes || is_decoded, "{target} is {written}");
+        }
+    }
+}

@@ -91,6 +91,7 @@ fn the_chain_and_what_was_rejected_are_dumped() {
         dump,
         json!({
             "version": 1,
+            "path_normalization": "BASE",
             "network": [],
             "chain": [
                 {

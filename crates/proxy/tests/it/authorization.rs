@@ -182,10 +182,12 @@ fn decisions_are_counted_for_each_action() {
     assert_paths(&proxy, &["/b"], &["/a", "/c"]);
     let text = proxy.admin("/stats/prometheus").text();
     // Three audits, two that no denial matched, one that was allowed.
-    for line in ["envoy_http_rbac_allowed 6", "envoy_http_rbac_denied 2", "envoy_tcp_rbac_denied 0"]
-    {
+    for line in ["envoy_http_rbac_allowed 6", "envoy_http_rbac_denied 2"] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+    assert!(!text.contains("envoy_tcp_rbac"), "{text}");
+    let without = Setup::new().admin().start();
+    assert!(!without.admin("/stats/prometheus").text().contains("rbac"));
 }
 
 #[test]
@@ -236,6 +238,7 @@ fn policies_are_in_the_dump() {
     assert_eq!(filter["policies"][0]["resource"], "default/deny");
     assert_eq!(filter["policies"][1]["dry_run"], true);
     assert_eq!(dump["network"].as_array().map(Vec::len), Some(0));
+    assert_eq!(dump["path_normalization"], "BASE");
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn in_front_of_http_the_connection_is_not_judged() {
     assert_eq!(proxy.get("/b").status, 403);
     proxy.assert_log(&["stats saw it", "stats saw it"]);
     let stats = proxy.admin("/stats/prometheus").text();
-    assert!(stats.lines().any(|line| line == "envoy_tcp_rbac_denied 0"), "{stats}");
+    assert!(stats.lines().any(|line| line == "envoy_http_rbac_denied 1"), "{stats}");
+    assert!(!stats.contains("envoy_tcp_rbac"), "{stats}");
 }
 
 #[test]
