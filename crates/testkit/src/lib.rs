@@ -13,6 +13,7 @@
 //! - [`Http2Client`]: the same over HTTP/2, which every server here speaks as well.
 //! - [`registry`]: an OCI distribution registry with images built in memory or pushed to it.
 //! - [`envoy`]: starts the Envoy binary, when there is one, with a Wasm filter in its chain.
+//! - [`jwt`]: makes keys and signs tokens.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod server;
 
 pub mod client;
 pub mod envoy;
+pub mod jwt;
 pub mod registry;
 pub mod upstream;
 
