@@ -33,6 +33,7 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`ModuleStore::fetch_key_set`] asks for something else under the same rules: keys of token issuers.
 //! The way back is [`ModuleStore::push`] and [`ModuleStore::sign`], the way around networks
 //! [`ModuleStore::save`] and [`ModuleStore::load`]; [`ModuleReport`] and [`ImageReport`] describe.
 //!
@@ -64,6 +65,7 @@ mod flight;
 mod image;
 mod index;
 mod inspect;
+mod key_sets;
 mod lock;
 mod options;
 mod pack;
@@ -88,6 +90,7 @@ pub use describe::{ImageReport, LayerReport, Loadable};
 pub use error::{FetchError, Mismatch, RedirectRefused, StoreError};
 pub use image::ImageError;
 pub use inspect::{InspectError, ModuleReport};
+pub use key_sets::{KeySetFetchError, KeySetSource};
 pub use lock::ModuleLease;
 pub use options::StoreOptions;
 pub use pack::{ImageLayout, PackedImage};

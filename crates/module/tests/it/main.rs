@@ -15,6 +15,7 @@ mod fixture;
 mod foreign;
 mod http;
 mod images;
+mod key_sets;
 mod local_file;
 mod mirrors;
 mod openssl;
