@@ -94,7 +94,7 @@ pub use plan::{
     PlannedReporter, PlannedRoute, PlannedRoutes, ServedService, Workload, WorkloadRole, plan,
 };
 pub use plugin_config::plugin_config_json;
-pub use request_authentication::RequestAuthentication;
+pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use review::review;
 pub use secret::{DockerConfigForm, Secret};
 pub use selector::{PolicyTargetReference, TrafficSelector, WorkloadMode, WorkloadSelector};

@@ -273,7 +273,9 @@ impl<'a> Assembly<'a> {
             PlannedJwtRule { provider, resource, position, rule: Clone::clone(rule) }
         };
         let rules: Vec<_> = rules.into_iter().enumerate().map(planned).collect();
-        (!rules.is_empty()).then_some(PlannedAuthentication { rules })
+        let role = self.workload.role;
+        let clears_route_cache = matches!(role, WorkloadRole::Gateway | WorkloadRole::Waypoint);
+        (!rules.is_empty()).then_some(PlannedAuthentication { rules, clears_route_cache })
     }
 }
 

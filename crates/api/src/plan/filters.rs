@@ -24,6 +24,10 @@ use crate::telemetry::{MetricSelector, TagOverride};
 pub struct PlannedAuthentication {
     /// The rules, by issuer and then as they were found.
     pub rules: Vec<PlannedJwtRule>,
+    /// The route is chosen anew once a token is verified, because it may depend on claims.
+    ///
+    /// Source: Istio, gateways and waypoints.
+    pub clears_route_cache: bool,
 }
 
 /// A rule of a `RequestAuthentication`.

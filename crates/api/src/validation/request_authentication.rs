@@ -8,7 +8,7 @@ use url::Url;
 
 use super::Violations;
 use super::attachment::{Targets, attachment};
-use super::values::is_header_name;
+use super::values::{is_header_name, is_token};
 use crate::diagnostic::{quoted, with_causes};
 use crate::field_path::FieldPath;
 use crate::request_authentication::{JwtRule, RequestAuthenticationSpec};
@@ -62,6 +62,11 @@ fn jwt_rule(rule: &JwtRule, path: &FieldPath, v: &mut Violations) {
         if header.name.is_empty() {
             v.error(path.field("fromHeaders").index(index).field("name"), "must not be empty");
         }
+    }
+    if let Some(header) = rule.output_payload_to_header.as_ref().filter(|it| !is_token(it)) {
+        // Istio takes it, and no request can carry it.
+        let message = format!("`{}` is not the name of a header", quoted(header));
+        v.error(path.field("outputPayloadToHeader"), message);
     }
     for (index, output) in rule.output_claim_to_headers.iter().enumerate() {
         let path = path.field("outputClaimToHeaders").index(index);

@@ -44,6 +44,12 @@ pub(super) fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_allowed)
 }
 
+/// Source: RFC 9110, 5.6.2; any name of a header is one.
+pub(super) fn is_token(text: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(is_allowed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
