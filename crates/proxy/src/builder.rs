@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use wasmplug_api::{
-    Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedFilter, PlannedPlugin,
+    Digest, EnvValueSource, FailStrategy, NamespacedName, Plan, PlannedAuthentication,
+    PlannedFilter, PlannedPlugin,
 };
 use wasmplug_host::{
     CompiledCache, CompiledModule, Host, Limits, LoadError, StartError, VmIdLease,
@@ -21,7 +22,9 @@ use wasmplug_module::{
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::cors::Cors;
 use crate::filters::fault::Fault;
+use crate::filters::jwt_authn::{AuthenticationStats, JwtAuthnSpec};
 use crate::filters::stats::StatsSpec;
+use crate::key_store::KeyStore;
 use crate::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
 };
@@ -47,6 +50,11 @@ pub struct SnapshotBuilder {
     /// Keeps what is compiled in the cache on disk.
     leases: HashMap<Digest, ModuleLease>,
     stats: Option<Arc<StatsSpec>>,
+    /// Keys of token issuers.
+    keys: KeyStore,
+    authentication_stats: Arc<AuthenticationStats>,
+    /// What was built last.
+    latest: Snapshot,
 }
 
 /// How modules are pulled for one build.
@@ -118,6 +126,7 @@ impl SnapshotBuilder {
         limits: Limits,
         host_environment: HashMap<String, String>,
     ) -> Self {
+        let keys = KeyStore::new(Arc::clone(&store));
         Self {
             host,
             store,
@@ -129,6 +138,9 @@ impl SnapshotBuilder {
             compiled_cache: None,
             leases: HashMap::new(),
             stats: None,
+            authentication_stats: Arc::new(AuthenticationStats::new(Arc::clone(keys.stats()))),
+            keys,
+            latest: Snapshot::default(),
         }
     }
 
@@ -141,7 +153,10 @@ impl SnapshotBuilder {
     /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
     pub async fn build(&mut self, plan: &Plan, pull: &PullOptions) -> Snapshot {
         let planned: Vec<&PlannedPlugin> = plan.plugins().chain(&plan.network_plugins).collect();
-        let fetched = join_all(planned.into_iter().map(|plugin| self.fetch(plugin, pull))).await;
+        let store = &self.store;
+        let modules = planned.into_iter().map(|plugin| fetch(store, plugin, pull));
+        // Modules and keys are waited for together.
+        let (fetched, ()) = join(join_all(modules), self.keys.update(plan)).await;
         let mut fetched = fetched.into_iter();
         let mut snapshot = Snapshot {
             version: self.version.saturating_add(1),
@@ -182,7 +197,39 @@ impl SnapshotBuilder {
         self.compiled.retain(|digest, _| used.contains(&digest));
         self.leases.retain(|digest, _| used.contains(&digest));
         snapshot.modules = self.store.counters();
+        self.latest = snapshot.clone();
         snapshot
+    }
+
+    /// When keys of token issuers are to be fetched again, by [`Self::refresh_keys`]; `None` if
+    /// the last plan names none that are fetched.
+    pub fn keys_due(&self) -> Option<tokio::time::Instant> {
+        self.keys.next_due()
+    }
+
+    /// The snapshot that was built last, of this plan, with the newest keys of token issuers.
+    /// Nothing else is looked at.
+    pub async fn refresh_keys(&mut self, plan: &Plan) -> Snapshot {
+        self.keys.update(plan).await;
+        let mut snapshot = self.latest.clone();
+        self.version = self.version.saturating_add(1);
+        snapshot.version = self.version;
+        for planned in &plan.filters {
+            let PlannedFilter::JwtAuthn(planned) = planned else { continue };
+            for filter in &mut snapshot.filters {
+                if let FilterSpec::BuiltIn(BuiltInSpec(kind @ BuiltInKind::JwtAuthn(_))) = filter {
+                    *kind = self.jwt_authn(planned);
+                }
+            }
+        }
+        self.latest = snapshot.clone();
+        snapshot
+    }
+
+    fn jwt_authn(&self, planned: &PlannedAuthentication) -> BuiltInKind {
+        let keys = self.keys.of(planned);
+        let stats = Arc::clone(&self.authentication_stats);
+        BuiltInKind::JwtAuthn(Arc::new(JwtAuthnSpec::new(planned, keys, stats)))
     }
 
     /// The metrics that the plan asks for; what goes on as it is keeps its counts.
@@ -200,14 +247,13 @@ impl SnapshotBuilder {
     }
 
     /// A filter of the proxy's own; `None` for what is not a filter here.
-    #[expect(clippy::unused_self, reason = "some filters remember what was good")]
-    fn built_in(&mut self, filter: &PlannedFilter, port: Option<u16>) -> Option<FilterSpec> {
+    fn built_in(&self, filter: &PlannedFilter, port: Option<u16>) -> Option<FilterSpec> {
         let kind = match filter {
+            PlannedFilter::JwtAuthn(planned) => self.jwt_authn(planned),
             PlannedFilter::Fault(routes) => BuiltInKind::Fault(Arc::new(Fault::new(routes, port))),
             PlannedFilter::Cors(routes) => BuiltInKind::Cors(Arc::new(Cors::new(routes, port))),
             PlannedFilter::Wasm(_)
             | PlannedFilter::Router
-            | PlannedFilter::JwtAuthn(_)
             | PlannedFilter::Rbac(_)
             | PlannedFilter::ExtAuthz(_)
             | PlannedFilter::Stats(_) => return None,
@@ -252,22 +298,6 @@ impl SnapshotBuilder {
                 Some(FilterSpec::Wasm(previous))
             }
         }
-    }
-
-    async fn fetch(
-        &self,
-        plugin: &PlannedPlugin,
-        pull: &PullOptions,
-    ) -> Result<FetchedModule, BuildError> {
-        let resource = || plugin.resource.clone();
-        let credentials = pull
-            .secrets
-            .credentials(plugin)
-            .map_err(|source| BuildError::PullSecret { resource: resource(), source })?;
-        let refresh = pull.refresh;
-        let request = ModuleRequest { credentials, refresh, ..ModuleRequest::from(plugin) };
-        let fetched = self.store.get(&request).await;
-        fetched.map_err(|source| BuildError::Fetch { resource: resource(), source })
     }
 
     /// Compiles the module if need be and starts the plugin once, on a thread that may block.
@@ -376,6 +406,22 @@ impl BuildError {
         let is_transient = matches!(&self, Self::Fetch { source, .. } if source.is_transient());
         Rejected { resource, reason, hint, effect, is_transient }
     }
+}
+
+async fn fetch(
+    store: &ModuleStore,
+    plugin: &PlannedPlugin,
+    pull: &PullOptions,
+) -> Result<FetchedModule, BuildError> {
+    let resource = || plugin.resource.clone();
+    let credentials = pull
+        .secrets
+        .credentials(plugin)
+        .map_err(|source| BuildError::PullSecret { resource: resource(), source })?;
+    let refresh = pull.refresh;
+    let request = ModuleRequest { credentials, refresh, ..ModuleRequest::from(plugin) };
+    let fetched = store.get(&request).await;
+    fetched.map_err(|source| BuildError::Fetch { resource: resource(), source })
 }
 
 /// An error and its causes, one a line.

@@ -4,6 +4,7 @@ pub(crate) mod built_in;
 pub(crate) mod cors;
 pub(crate) mod ext_authz;
 pub(crate) mod fault;
+pub(crate) mod jwt_authn;
 pub(crate) mod rbac;
 mod routed;
 pub(crate) mod stats;

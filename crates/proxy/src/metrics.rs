@@ -18,6 +18,8 @@ use wasmplug_host::{BUCKETS, Host, LimitKind, MetricValue};
 use wasmplug_module::StoreCounters;
 
 pub(crate) use self::rbac::RbacCounters;
+use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
+use crate::filters::jwt_authn::RuleKeys;
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
 use crate::upstream::UpstreamError;
 
@@ -217,6 +219,7 @@ impl Collector for ProxyCollector {
         let snapshot = self.publisher.current();
         self.encode_rbac(&mut out, &snapshot)?;
         encode_plugins(&mut out, &snapshot)?;
+        encode_authentication(&mut out, &snapshot)?;
         encode_modules(&mut out, snapshot.modules)?;
         self.encode_limits(&mut out)?;
         if let Some(stats) = &snapshot.stats {
@@ -275,6 +278,31 @@ fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::
         .collect();
     let help = "Streams that a plugin failed";
     encode(out, "wasmplug_plugin_failures", help, MetricType::Counter, &failures)
+}
+
+/// Nothing if no rule applies, as in Envoy, whose names these are.
+fn encode_authentication(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::fmt::Result {
+    let spec = snapshot.filters.iter().find_map(|filter| match filter {
+        FilterSpec::BuiltIn(BuiltInSpec(BuiltInKind::JwtAuthn(spec))) => Some(spec),
+        _ => None,
+    });
+    let Some(spec) = spec else { return Ok(()) };
+    for (name, help, value) in spec.stats().counters() {
+        // The text form adds `_total` to counters; Envoy's name has to stay.
+        let name = format!("envoy_http_jwt_authn_{name}");
+        encode(out, &name, help, MetricType::Unknown, &[(Vec::new(), value)])?;
+    }
+    let of = |state: &str, is: fn(&RuleKeys) -> bool| {
+        let count = spec.keys().filter(|keys| is(keys)).count();
+        (vec![("state", state.to_owned())], u64::try_from(count).unwrap_or(u64::MAX))
+    };
+    let rules = [
+        of("current", |keys| keys.set.is_some() && keys.problem.is_none()),
+        of("old", |keys| keys.set.is_some() && keys.problem.is_some()),
+        of("missing", |keys| keys.set.is_none()),
+    ];
+    let help = "Rules of RequestAuthentication by the state of their keys";
+    encode(out, "wasmplug_jwt_rules", help, MetricType::Gauge, &rules)
 }
 
 /// Source: Istio's agent, for the names that begin with `wasm_`.

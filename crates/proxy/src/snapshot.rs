@@ -16,7 +16,7 @@ use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::stats::StatsSpec;
 
 /// The filter chain of one configuration.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Counts configurations; 0 before the first one.
     pub version: u64,

@@ -10,6 +10,7 @@ use wasmplug_host::{BodyBuffer, Fields};
 use super::cors::{Cors, CorsFilter};
 use super::ext_authz::{self, ExtAuthz, ExtAuthzFilter};
 use super::fault::{Fault, FaultFilter};
+use super::jwt_authn::{self, JwtAuthn, JwtAuthnSpec, KeyProblem};
 use super::rbac::{self, Rbac, RbacFilter};
 use super::substitute::Substitute;
 use crate::attributes::StreamShared;
@@ -68,6 +69,7 @@ pub struct BuiltInSpec(pub(crate) BuiltInKind);
 /// Each of them.
 #[derive(Clone, Debug)]
 pub(crate) enum BuiltInKind {
+    JwtAuthn(Arc<JwtAuthnSpec>),
     Rbac(Arc<Rbac>),
     /// The same for connections that are not HTTP.
     NetworkRbac(Arc<Rbac>),
@@ -80,6 +82,7 @@ pub(crate) enum BuiltInKind {
 #[derive(Debug)]
 pub(crate) enum BuiltIn {
     Substitute(Substitute),
+    JwtAuthn(JwtAuthn),
     Rbac(RbacFilter),
     ExtAuthz(Box<ExtAuthzFilter>),
     Fault(FaultFilter),
@@ -92,6 +95,7 @@ impl BuiltInSpec {
     /// The filter's name in Envoy, which is its name in dumps and dynamic metadata as well.
     pub fn name(&self) -> &'static str {
         match &self.0 {
+            BuiltInKind::JwtAuthn(_) => jwt_authn::NAME,
             BuiltInKind::Rbac(_) => rbac::NAME,
             BuiltInKind::NetworkRbac(_) => rbac::NETWORK_NAME,
             BuiltInKind::ExtAuthz(_) => ext_authz::NAME,
@@ -100,9 +104,18 @@ impl BuiltInSpec {
         }
     }
 
+    /// What is wrong with the keys that it verifies tokens with.
+    pub fn key_problems(&self) -> Vec<KeyProblem> {
+        match &self.0 {
+            BuiltInKind::JwtAuthn(spec) => spec.key_problems().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// What it was made of, for people and scripts; without secrets.
     pub(crate) fn dump(&self) -> Value {
         match &self.0 {
+            BuiltInKind::JwtAuthn(spec) => spec.dump(),
             BuiltInKind::Rbac(rbac) | BuiltInKind::NetworkRbac(rbac) => rbac.dump(self.name()),
             BuiltInKind::ExtAuthz(authorizer) => authorizer.dump(),
             BuiltInKind::Fault(fault) => fault.dump(),
@@ -112,6 +125,7 @@ impl BuiltInSpec {
 
     pub(crate) fn new_filter(&self, stream: &Rc<StreamShared>) -> BuiltIn {
         match &self.0 {
+            BuiltInKind::JwtAuthn(spec) => BuiltIn::JwtAuthn(spec.new_filter(stream)),
             BuiltInKind::Rbac(rbac) | BuiltInKind::NetworkRbac(rbac) => {
                 BuiltIn::Rbac(rbac.new_filter(stream))
             }
@@ -136,6 +150,7 @@ impl BuiltIn {
     pub(crate) fn filter(&self) -> &dyn BuiltInFilter {
         match self {
             Self::Substitute(filter) => filter,
+            Self::JwtAuthn(filter) => filter,
             Self::Rbac(filter) => filter,
             Self::ExtAuthz(filter) => filter.as_ref(),
             Self::Fault(filter) => filter,
@@ -146,6 +161,7 @@ impl BuiltIn {
     pub(crate) fn filter_mut(&mut self) -> &mut dyn BuiltInFilter {
         match self {
             Self::Substitute(filter) => filter,
+            Self::JwtAuthn(filter) => filter,
             Self::Rbac(filter) => filter,
             Self::ExtAuthz(filter) => filter.as_mut(),
             Self::Fault(filter) => filter,

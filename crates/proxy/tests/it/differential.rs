@@ -17,6 +17,7 @@ mod failures;
 mod headers;
 mod http2;
 mod istio_config;
+mod jwt;
 mod local_replies;
 mod metrics;
 mod paths;

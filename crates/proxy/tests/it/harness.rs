@@ -326,6 +326,35 @@ impl Running {
         })
     }
 
+    /// Fetches keys of token issuers that are due, as the command does; the chain stays.
+    pub(crate) fn refresh_keys(&mut self, plugins: &[Plugin]) {
+        let plan = self.modules.plan_for(plugins, &self.resources, &self.workload);
+        self.runtime.block_on(async {
+            let snapshot = self.builder.refresh_keys(&plan).await;
+            self.proxy.apply(snapshot).await;
+        });
+    }
+
+    /// How long until keys of token issuers are due.
+    pub(crate) fn keys_due_in(&self) -> Option<Duration> {
+        let _clock = self.runtime.enter();
+        self.builder.keys_due().map(|due| due.duration_since(tokio::time::Instant::now()))
+    }
+
+    /// Makes so much time pass for whoever builds snapshots.
+    pub(crate) fn later(&self, by: Duration) {
+        self.runtime.block_on(async {
+            tokio::time::pause();
+            tokio::time::advance(by).await;
+            tokio::time::resume();
+        });
+    }
+
+    /// Replaces the resources for [`Self::load`].
+    pub(crate) fn set_resources(&mut self, resources: &str) {
+        resources.clone_into(&mut self.resources);
+    }
+
     pub(crate) fn proxy(&self) -> &Proxy {
         &self.proxy
     }

@@ -5,10 +5,7 @@ use serde_json::Value;
 use super::Cause;
 use super::string_match::StringMatch;
 use super::subject::Metadata;
-
-/// Who verifies tokens, and where it says what is in them. Source: Istio.
-const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
-const PAYLOAD: &str = "payload";
+use crate::filters::jwt_authn::{NAME as JWT_FILTER, PAYLOAD};
 
 /// A text somewhere in what a filter said.
 #[derive(Debug)]

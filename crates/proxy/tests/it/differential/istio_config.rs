@@ -1,6 +1,7 @@
 //! The configuration that Istio would give Envoy for what a plan asks for besides plugins.
 
 mod ext_authz;
+mod jwt_authn;
 mod rbac;
 mod routes;
 
@@ -12,6 +13,7 @@ pub(super) fn http_filters(filter: &PlannedFilter) -> Vec<Value> {
     match filter {
         // The router is there in any case, and Istio's metrics are made by Istio's own Envoy.
         PlannedFilter::Wasm(_) | PlannedFilter::Router | PlannedFilter::Stats(_) => Vec::new(),
+        PlannedFilter::JwtAuthn(planned) => vec![jwt_authn::filter(planned)],
         PlannedFilter::Rbac(authorization) => vec![rbac::http_filter(authorization)],
         PlannedFilter::Cors(_) => vec![json!({
             "name": "envoy.filters.http.cors",
@@ -28,7 +30,6 @@ pub(super) fn http_filters(filter: &PlannedFilter) -> Vec<Value> {
         PlannedFilter::ExtAuthz(authorization) => {
             vec![rbac::http_filter(authorization), ext_authz::http_filter(authorization)]
         }
-        PlannedFilter::JwtAuthn(_) => panic!("not written yet: {filter:?}"),
     }
 }
 
