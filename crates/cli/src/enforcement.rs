@@ -7,7 +7,7 @@ use wasmplug_api::{
 use wasmplug_proxy::UpstreamProtocol;
 
 /// What the data plane runs besides plugins; everything here depends on these alone.
-const RUNS_JWT_AUTHN: bool = false;
+const RUNS_JWT_AUTHN: bool = true;
 const RUNS_RBAC: bool = true;
 const RUNS_EXT_AUTHZ: bool = true;
 const RUNS_STATS: bool = true;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, PluginPhase, Resource, Severity, plan};
 use wasmplug_host::{CompiledCache, Host, Limits};
 use wasmplug_module::ModuleStore;
 use wasmplug_proxy::{
-    FilterSpec, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot, SnapshotBuilder,
-    UpstreamAddress, find_cluster,
+    FilterSpec, KeyProblem, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot,
+    SnapshotBuilder, UpstreamAddress, find_cluster,
 };
 
 use crate::args::WorkloadArguments;
@@ -38,6 +38,8 @@ enum Event {
     Retry,
     /// It is time to look at tags.
     Refresh,
+    /// Keys of token issuers are due.
+    Keys,
 }
 
 /// Keeps a proxy in step with resources.
@@ -125,25 +127,35 @@ impl Reconciler {
         applied
     }
 
+    /// Fetches the keys of token issuers that are due; nothing else is looked at.
+    async fn refresh_keys(&mut self, plan: &Plan, proxy: &Proxy) -> Applied {
+        let snapshot = self.builder.refresh_keys(plan).await;
+        let applied = Applied::new(plan, &snapshot);
+        proxy.apply(snapshot).await;
+        applied
+    }
+
     /// Applies the plan, which is that of the sources now, and follows them until the proxy ends.
     pub(crate) async fn follow(
         &mut self,
-        plan: Plan,
+        mut plan: Plan,
         mut sources: Sources,
         proxy: &Proxy,
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
         // Fetching and compiling may take seconds, and nothing is served before.
-        announce(plan.plugins().count().saturating_add(plan.network_plugins.len()));
+        announce(&plan);
         let mut applied = self.apply(&plan, &sources, proxy, false).await;
         applied.talk();
         let mut retry = FIRST_RETRY;
+        let mut retry_at = Instant::now() + retry;
         let period = self.refresh_interval.unwrap_or(LONGEST_RETRY);
         let mut refresh = tokio::time::interval(period);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once, and everything has just been looked at.
         refresh.tick().await;
         loop {
+            let keys_due = self.builder.keys_due();
             let event = tokio::select! {
                 // Cancel-safe: a change is remembered until it is looked at.
                 event = changes.changed() => {
@@ -153,27 +165,25 @@ impl Reconciler {
                     Event::Change
                 }
                 // Cancel-safe: a timer.
-                () = tokio::time::sleep(retry), if applied.may_mend => Event::Retry,
+                () = tokio::time::sleep_until(retry_at), if applied.may_mend => Event::Retry,
                 // Cancel-safe: a tick that is not taken stays due.
                 _ = refresh.tick(), if self.refresh_interval.is_some() => Event::Refresh,
+                // Cancel-safe: a timer; what is due stays due.
+                () = sleep_until(keys_due), if keys_due.is_some() => Event::Keys,
             };
+            if event == Event::Keys {
+                let next = self.refresh_keys(&plan, proxy).await;
+                applied = next.told_after(&applied, false);
+                continue;
+            }
             if event == Event::Change {
                 tokio::time::sleep(SETTLE).await;
                 changes.borrow_and_update();
-                match sources.read() {
-                    Ok(reading) if !reading.is_changed => continue,
-                    Ok(reading) => {
-                        if self.report(&reading) > 0 {
-                            tracing::error!("a broken edit was not taken over");
-                        }
-                    }
-                    Err(error) => {
-                        tracing::error!("nothing is changed: {error:#}");
-                        continue;
-                    }
+                if !self.read_again(&mut sources) {
+                    continue;
                 }
             }
-            let plan = match self.plan(&sources) {
+            plan = match self.plan(&sources) {
                 Ok(plan) => plan,
                 Err(error) => {
                     tracing::error!("nothing is changed: {error:#}");
@@ -182,14 +192,29 @@ impl Reconciler {
             };
             let is_refresh = event == Event::Refresh;
             let next = self.apply(&plan, &sources, proxy, is_refresh).await;
-            if event == Event::Change || next != applied {
-                next.talk();
-            }
+            applied = next.told_after(&applied, event == Event::Change);
             retry = match event {
                 Event::Retry => retry.saturating_mul(2).min(LONGEST_RETRY),
-                Event::Change | Event::Refresh => FIRST_RETRY,
+                Event::Change | Event::Refresh | Event::Keys => FIRST_RETRY,
             };
-            applied = next;
+            retry_at = Instant::now() + retry;
+        }
+    }
+
+    /// Reads the sources after an event; whether anything is to be done.
+    fn read_again(&self, sources: &mut Sources) -> bool {
+        match sources.read() {
+            Ok(reading) if !reading.is_changed => false,
+            Ok(reading) => {
+                if self.report(&reading) > 0 {
+                    tracing::error!("a broken edit was not taken over");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!("nothing is changed: {error:#}");
+                false
+            }
         }
     }
 
@@ -218,8 +243,15 @@ fn pull_options(sources: &Sources, refresh: bool) -> PullOptions {
 }
 
 /// Tells what is waited for.
-fn announce(plugins: usize) {
-    match plugins {
+fn announce(plan: &Plan) {
+    let is_policy = |filter: &PlannedFilter| {
+        let is_any = !matches!(filter, PlannedFilter::Stats(_) | PlannedFilter::Router);
+        is_any && is_run(filter)
+    };
+    match plan.plugins().count().saturating_add(plan.network_plugins.len()) {
+        0 if plan.filters.iter().any(is_policy) => {
+            output::talk("no WasmPlugin applies to this workload, only policies do");
+        }
         0 => output::talk("no WasmPlugin applies to this workload: requests pass unfiltered"),
         1 => output::talk("fetching and compiling 1 plugin"),
         count => output::talk(format!("fetching and compiling {count} plugins")),
@@ -233,6 +265,8 @@ pub(crate) struct Applied {
     chain: Vec<String>,
     left_out: Vec<String>,
     rejected: Vec<String>,
+    /// Keys that could not be had.
+    keys: Vec<String>,
     /// A plugin failed for a reason that may pass.
     may_mend: bool,
 }
@@ -261,14 +295,23 @@ impl Applied {
             chain: chain.collect(),
             left_out: left_out.collect(),
             rejected: snapshot.rejected.iter().map(of_rejected).collect(),
+            keys: snapshot.filters.iter().flat_map(key_problems).collect(),
             may_mend: snapshot.rejected.iter().any(|rejected| rejected.is_transient),
         }
     }
 
+    /// Tells what is in effect if it is not what was before, or in any case.
+    fn told_after(self, before: &Self, in_any_case: bool) -> Self {
+        if in_any_case || self != *before {
+            self.talk();
+        }
+        self
+    }
+
     /// Tells a person what is in effect.
     pub(crate) fn talk(&self) {
-        for rejected in &self.rejected {
-            output::talk(rejected);
+        for problem in self.rejected.iter().chain(&self.keys) {
+            output::talk(problem);
         }
         if !self.network.is_empty() {
             output::talk("connections pass first:");
@@ -311,6 +354,32 @@ pub(crate) fn phase(phase: PluginPhase) -> &'static str {
         PluginPhase::Authz => "AUTHZ",
         PluginPhase::Stats => "STATS",
         PluginPhase::Unspecified => "no phase",
+    }
+}
+
+/// What is wrong with the keys of token issuers.
+fn key_problems(filter: &FilterSpec) -> Vec<String> {
+    let FilterSpec::BuiltIn(spec) = filter else { return Vec::new() };
+    let text = |problem: KeyProblem| {
+        let effect = if problem.has_keys {
+            "the keys that were had before stay in effect"
+        } else {
+            "every token of this issuer is refused, requests without one pass"
+        };
+        let KeyProblem { resource, issuer, reason, .. } = problem;
+        format!(
+            "warning: no keys of the issuer `{issuer}` for RequestAuthentication {resource}\n  \
+             caused by: {reason}\n  effect: {effect}"
+        )
+    };
+    spec.key_problems().into_iter().map(text).collect()
+}
+
+/// Waits for a moment, or for ever.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

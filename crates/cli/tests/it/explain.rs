@@ -168,7 +168,7 @@ fn built_in_filters_are_explained_at_their_places() {
         workload namespace shop, labels none, sidecar-inbound
 
         requests pass, in this order
-          1. jwt_authn  (planned; this version does not run it)
+          1. jwt_authn
              verifies tokens: behind phase AUTHN, before phase AUTHZ
              shop/jwt issuer `one`  plugins.yaml:1:1
              shop/jwt issuer `two`  plugins.yaml:1:1
@@ -194,7 +194,6 @@ fn built_in_filters_are_explained_at_their_places() {
           mutual TLS STRICT, by shop/strict
 
         not enforced by `wasmplug run`, which therefore refuses to serve
-          RequestAuthentication shop/jwt  tokens are not verified
           PeerAuthentication shop/strict  connections in plain text are accepted
 
         if a plugin fails, a client sees
@@ -346,7 +345,7 @@ fn reasons_and_failures_are_there_for_scripts() {
     assert_eq!(json["reasons"].as_array().unwrap().len(), count);
     assert_eq!(json["responseOrder"][0], "stats");
     assert_eq!(json["failures"][0]["effects"]["fetch"], "403 for every request");
-    assert_eq!(json["notEnforced"][0]["kind"], "RequestAuthentication");
+    assert_eq!(json["notEnforced"][0]["kind"], "PeerAuthentication");
     assert!(!ended.stdout.contains("keys\\\":"), "the key set is not shown: {}", ended.stdout);
 }
 
@@ -358,7 +357,6 @@ fn check_says_what_will_not_be_enforced_and_what_only_shows_together() {
         plugins.yaml:16:1: warning: spec.priority: runs behind `shop/last`, of the same phase and priority, by its name; in a cluster the older one runs first
           hint: give the two different priorities
         plugins.yaml:25:1: not looked at: Secret (example/v1)
-        plugins.yaml:29:1: note: RequestAuthentication shop/jwt: `wasmplug run` cannot enforce it, and refuses to serve a workload that needs it
         plugins.yaml:47:1: note: PeerAuthentication shop/strict: `wasmplug run` cannot enforce it, and refuses to serve a workload that needs it
     "]].assert_eq(&ended.stderr);
     assert_eq!(ended.status, Some(0));
@@ -370,7 +368,7 @@ fn policies_that_are_not_enforced_keep_the_proxy_from_serving() {
         ["run", "-f", "plugins.yaml", "--upstream", "127.0.0.1:1", "--namespace", "shop"];
     let ended = on(POLICIES, &arguments);
     expect![[r"
-        error: the workload has policies that this version cannot enforce: RequestAuthentication shop/jwt, PeerAuthentication shop/strict
+        error: the workload has policies that this version cannot enforce: PeerAuthentication shop/strict
 
         hint: nothing is served, because requests would pass unchecked; leave these resources out of `-f` to serve without them
     "]].assert_eq(&ended.stderr);
