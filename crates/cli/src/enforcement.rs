@@ -2,18 +2,9 @@
 
 use wasmplug_api::{
     AuthorizerProtocol, MutualTlsMode, NamespacedName, Plan, PlannedAuthorization, PlannedFilter,
-    PolicyAction, Position, Resource,
+    Resource,
 };
 use wasmplug_proxy::UpstreamProtocol;
-
-/// What the data plane runs besides plugins; everything here depends on these alone.
-const RUNS_JWT_AUTHN: bool = true;
-const RUNS_RBAC: bool = true;
-const RUNS_EXT_AUTHZ: bool = true;
-const RUNS_STATS: bool = true;
-const RUNS_FAULT: bool = true;
-const RUNS_CORS: bool = true;
-const RUNS_MUTUAL_TLS: bool = false;
 
 /// A policy that would have to refuse something.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -21,8 +12,6 @@ const RUNS_MUTUAL_TLS: bool = false;
 pub(crate) struct Unenforced {
     pub(crate) kind: &'static str,
     pub(crate) resource: NamespacedName,
-    /// Where it was written, if the plan knows.
-    pub(crate) position: Option<Position>,
     /// What happens instead.
     pub(crate) effect: &'static str,
 }
@@ -95,94 +84,24 @@ impl UnknownAuthorizer {
     }
 }
 
-/// Whether the data plane runs a filter of the plan.
-pub(crate) fn is_run(filter: &PlannedFilter) -> bool {
-    match filter {
-        PlannedFilter::Wasm(_) | PlannedFilter::Router => true,
-        PlannedFilter::JwtAuthn(_) => RUNS_JWT_AUTHN,
-        PlannedFilter::Rbac(_) => RUNS_RBAC,
-        PlannedFilter::ExtAuthz(_) => RUNS_EXT_AUTHZ,
-        PlannedFilter::Stats(_) => RUNS_STATS,
-        PlannedFilter::Fault(_) => RUNS_FAULT,
-        PlannedFilter::Cors(_) => RUNS_CORS,
-    }
-}
-
 /// The policies of a plan that would have to refuse something, and cannot.
 pub(crate) fn unenforced(plan: &Plan) -> Vec<Unenforced> {
-    let mut found = Vec::new();
-    for filter in plan.filters.iter().filter(|filter| !is_run(filter)) {
-        match filter {
-            PlannedFilter::JwtAuthn(authentication) => {
-                for rule in &authentication.rules {
-                    let unenforced = Unenforced {
-                        kind: "RequestAuthentication",
-                        resource: rule.resource.clone(),
-                        position: Some(rule.position.clone()),
-                        effect: "tokens are not verified",
-                    };
-                    // A policy has several rules, which need not be neighbours.
-                    if !found.contains(&unenforced) {
-                        found.push(unenforced);
-                    }
-                }
-            }
-            PlannedFilter::ExtAuthz(authorization) | PlannedFilter::Rbac(authorization)
-                if authorization.is_enforcing() =>
-            {
-                found.extend(policies(authorization));
-            }
-            PlannedFilter::ExtAuthz(_)
-            | PlannedFilter::Rbac(_)
-            | PlannedFilter::Wasm(_)
-            | PlannedFilter::Fault(_)
-            | PlannedFilter::Cors(_)
-            | PlannedFilter::Stats(_)
-            | PlannedFilter::Router => {}
-        }
-    }
-    if let Some(tls) = &plan.mutual_tls
-        && tls.mode == MutualTlsMode::Strict
-        && !RUNS_MUTUAL_TLS
-    {
-        found.extend(tls.resource.iter().map(|resource| Unenforced {
+    let strict = plan.mutual_tls.iter().filter(|tls| tls.mode == MutualTlsMode::Strict);
+    let resources = strict.filter_map(|tls| tls.resource.clone());
+    resources
+        .map(|resource| Unenforced {
             kind: "PeerAuthentication",
-            resource: resource.clone(),
-            position: None,
+            resource,
             effect: "connections in plain text are accepted",
-        }));
-    }
-    found
-}
-
-fn policies(authorization: &PlannedAuthorization) -> impl Iterator<Item = Unenforced> {
-    let in_effect = authorization.policies.iter().filter(|policy| !policy.is_dry_run);
-    in_effect.map(|policy| Unenforced {
-        kind: "AuthorizationPolicy",
-        resource: policy.resource.clone(),
-        position: Some(policy.position.clone()),
-        effect: "requests are not authorized",
-    })
+        })
+        .collect()
 }
 
 /// Whether `wasmplug run` does what a resource asks for, wherever it applies.
 pub(crate) fn is_enforced(resource: &Resource) -> bool {
-    match resource {
-        Resource::RequestAuthentication(policy) => {
-            RUNS_JWT_AUTHN || policy.spec.jwt_rules.is_empty()
-        }
-        Resource::AuthorizationPolicy(policy) => match policy.spec.action {
-            PolicyAction::Audit => true,
-            PolicyAction::Custom => RUNS_EXT_AUTHZ || policy.is_dry_run(),
-            PolicyAction::Deny | PolicyAction::Allow => RUNS_RBAC || policy.is_dry_run(),
-        },
-        Resource::PeerAuthentication(policy) => {
-            let ports = policy.spec.port_modes.iter().flat_map(|modes| modes.values());
-            let mut modes = ports.chain([&policy.spec.mode]);
-            RUNS_MUTUAL_TLS || !modes.any(|mode| *mode == MutualTlsMode::Strict)
-        }
-        _ => true,
-    }
+    let Resource::PeerAuthentication(policy) = resource else { return true };
+    let ports = policy.spec.port_modes.iter().flat_map(|modes| modes.values());
+    ports.chain([&policy.spec.mode]).all(|mode| *mode != MutualTlsMode::Strict)
 }
 
 fn list(policies: &[Unenforced]) -> String {

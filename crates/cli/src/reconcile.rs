@@ -16,7 +16,7 @@ use wasmplug_proxy::{
 use crate::args::WorkloadArguments;
 use crate::chain;
 use crate::diagnostics::{InvalidResources, WithHint, print_finding};
-use crate::enforcement::{UNENFORCED_HINT, is_run, require_authorizers, require_enforced};
+use crate::enforcement::{UNENFORCED_HINT, require_authorizers, require_enforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::sources::{Reading, Sources};
@@ -244,10 +244,8 @@ fn pull_options(sources: &Sources, refresh: bool) -> PullOptions {
 
 /// Tells what is waited for.
 fn announce(plan: &Plan) {
-    let is_policy = |filter: &PlannedFilter| {
-        let is_any = !matches!(filter, PlannedFilter::Stats(_) | PlannedFilter::Router);
-        is_any && is_run(filter)
-    };
+    let is_policy =
+        |filter: &PlannedFilter| !matches!(filter, PlannedFilter::Stats(_) | PlannedFilter::Router);
     match plan.plugins().count().saturating_add(plan.network_plugins.len()) {
         0 if plan.filters.iter().any(is_policy) => {
             output::talk("no WasmPlugin applies to this workload, only policies do");
@@ -275,12 +273,10 @@ pub(crate) struct Applied {
 
 impl Applied {
     fn new(plan: &Plan, snapshot: &Snapshot) -> Self {
-        // What the data plane does not run is not told as if it did.
-        let chain =
-            plan.filters.iter().filter(|filter| is_run(filter)).map(|filter| match filter {
-                PlannedFilter::Wasm(planned) => plugin(planned, &snapshot.filters, REQUEST),
-                other => chain::summary(other),
-            });
+        let chain = plan.filters.iter().map(|filter| match filter {
+            PlannedFilter::Wasm(planned) => plugin(planned, &snapshot.filters, REQUEST),
+            other => chain::summary(other),
+        });
         let network = plan.network_plugins.iter();
         let network = network.map(|planned| plugin(planned, &snapshot.network_filters, CONNECTION));
         let of_rejected = |of: &Rejected| {

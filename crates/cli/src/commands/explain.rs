@@ -13,7 +13,7 @@ use super::check::fail_on_errors;
 use crate::args::{ExplainArguments, Format};
 use crate::chain;
 use crate::diagnostics::{Paint, print_finding};
-use crate::enforcement::{Unenforced, is_run, unenforced};
+use crate::enforcement::{Unenforced, unenforced};
 use crate::environment::Environment;
 use crate::output;
 use crate::reconcile::phase;
@@ -80,11 +80,7 @@ fn print(plan: &Plan, workload: &Workload, paint: Paint) {
             PlannedFilter::Wasm(plugin) => {
                 output::data(format!("  {number}. {name}  {}", plugin.url));
             }
-            _ if is_run(filter) => output::data(format!("  {number}. {name}")),
-            _ => {
-                let note = "(planned; this version does not run it)";
-                output::data(format!("  {number}. {name}  {note}"));
-            }
+            _ => output::data(format!("  {number}. {name}")),
         }
         output::data(format!("     {}", reasons::reason(plan, index, workload)));
         for (part, position) in reasons::parts(filter) {
