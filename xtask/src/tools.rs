@@ -34,7 +34,7 @@ struct DebianTool {
     version_argument: &'static str,
 }
 
-const DEBIAN_TOOLS: [DebianTool; 6] = [
+const DEBIAN_TOOLS: [DebianTool; 8] = [
     DebianTool { program: "wrk", package: "wrk", version_argument: "-v" },
     DebianTool { program: "nginx", package: "nginx", version_argument: "-v" },
     DebianTool {
@@ -45,6 +45,8 @@ const DEBIAN_TOOLS: [DebianTool; 6] = [
     DebianTool { program: "skopeo", package: "skopeo", version_argument: "--version" },
     DebianTool { program: "umoci", package: "umoci", version_argument: "--version" },
     DebianTool { program: "openssl", package: "openssl", version_argument: "version" },
+    DebianTool { program: "curl", package: "curl", version_argument: "--version" },
+    DebianTool { program: "python3", package: "python3", version_argument: "--version" },
 ];
 
 /// Installs what is missing, then shows each tool with its version and path.

@@ -5,6 +5,7 @@
 mod authentication;
 mod authorizers;
 mod errors;
+mod examples;
 mod explain;
 mod modules;
 mod process;

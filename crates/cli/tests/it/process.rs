@@ -36,13 +36,18 @@ pub(crate) fn prebuilt(name: &str) -> PathBuf {
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmplug"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
-    command.env("WASMPLUG_CACHE_DIR", folder.join(".cache")).env_remove("NO_COLOR");
+    isolate(&mut command, folder);
+    command
+}
+
+/// Keeps what the machine's user has set up away from a command: the test's folder is its home.
+pub(crate) fn isolate(command: &mut Command, home: &Path) {
+    command.env("WASMPLUG_CACHE_DIR", home.join(".cache")).env_remove("NO_COLOR");
     // Nobody is logged in to a registry but whom the test logs in.
-    command.env("HOME", folder);
+    command.env("HOME", home);
     for variable in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"] {
         command.env_remove(variable);
     }
-    command
 }
 
 /// Runs to the end.
@@ -80,7 +85,13 @@ impl Running {
         let mut all = vec!["run", "--upstream", upstream];
         all.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"]);
         all.extend(arguments);
-        let mut child = command(folder, &all).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_command(command(folder, &all)).0
+    }
+
+    /// Starts a command that is, or becomes, a `wasmplug run` on free ports; also returns what it
+    /// said until its first chain was in effect.
+    pub(crate) fn start_command(mut command: Command) -> (Self, Vec<String>) {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -94,18 +105,29 @@ impl Running {
         let mut running = Self { child, lines, listen: address, admin: address };
         running.listen = running.address_after("listening on http://");
         running.admin = running.address_after("admin on http://");
-        running.wait_for("router");
-        running
+        let said = running.lines_until(&["router"]);
+        (running, said)
     }
 
     /// Waits for a line of standard error that contains this, and returns it.
     pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.lines_until(&[text]).pop().unwrap()
+    }
+
+    /// Waits for a line of standard error that contains one of these, and returns all lines up to
+    /// it.
+    pub(crate) fn lines_until(&self, texts: &[&str]) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(patience()) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
-                Err(error) => panic!("no line with `{text}` ({error}) in:\n{}", seen.join("\n")),
+                Ok(line) => {
+                    let is_it = texts.iter().any(|text| line.contains(text));
+                    seen.push(line);
+                    if is_it {
+                        return seen;
+                    }
+                }
+                Err(error) => panic!("no line with {texts:?} ({error}) in:\n{}", seen.join("\n")),
             }
         }
     }
