@@ -45,12 +45,13 @@ macro_rules! hostcalls {
             $module,
             $name,
             |caller: Caller<'_, VmState> $(, $arg: u32)*| -> wasmtime::Result<u32> {
+                const INDEX: usize = $crate::costs::hostcall_index($name);
                 let mut cx = $crate::hostcalls::Cx::enter(caller, $name, $allowed)?;
                 if cx.is_denied($name) {
-                    return Ok($crate::abi::Status::InternalFailure.into());
+                    return Ok(cx.count(INDEX, $crate::abi::Status::InternalFailure).into());
                 }
                 let result = $function(&mut cx $(, $arg)*);
-                cx.finish(result)
+                cx.finish(INDEX, result)
             },
         )?;)*
     };
@@ -160,13 +161,24 @@ impl<'a> Cx<'a> {
     }
 
     /// Ends a hostcall: a status for the guest, or a trap.
-    #[expect(clippy::unused_self, reason = "consuming it ends the borrow of the guest")]
-    pub(crate) fn finish(self, result: Result<(), HostError>) -> wasmtime::Result<u32> {
+    pub(crate) fn finish(
+        self,
+        index: usize,
+        result: Result<(), HostError>,
+    ) -> wasmtime::Result<u32> {
         match result {
-            Ok(()) => Ok(Status::Ok.into()),
-            Err(HostError::Status(status)) => Ok(status.into()),
+            Ok(()) => Ok(self.count(index, Status::Ok).into()),
+            Err(HostError::Status(status)) => Ok(self.count(index, status).into()),
             Err(HostError::Trap(error)) => Err(error),
         }
+    }
+
+    /// Counts a call of this function, if somebody wants to know.
+    pub(crate) fn count(&self, index: usize, status: Status) -> Status {
+        if let Some(costs) = self.state().costs() {
+            costs.count_hostcall(index, status);
+        }
+        status
     }
 
     pub(crate) fn state(&self) -> &VmState {

@@ -63,7 +63,11 @@ impl Plugin {
         let root = vm
             .insert_context(Context::Root(Box::new(root)))
             .ok_or_else(|| vm.failure().map_or(StartError::NoContext, StartError::Failed))?;
-        vm.with_state(|state| state.services.push((root, services)));
+        let costs = services.costs();
+        vm.with_state(|state| {
+            state.costs.extend(costs.map(|costs| (root, costs)));
+            state.services.push((root, services));
+        });
         let plugin = Self { vm: vm.clone(), root };
         let started = plugin.run_start();
         if started.is_err() {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::abi::Status;
 use crate::callout::{GrpcCall, GrpcTarget, HttpCall};
+use crate::costs::PluginCosts;
 use crate::property::PropertyValue;
 use crate::shared_queue::QueueConsumer;
 
@@ -66,6 +67,11 @@ pub trait PluginServices {
     /// [`Status::BadArgument`] if names are not looked up here, or this is none.
     fn resolve_dns(&self, _token: u32, _name: &str) -> Result<(), Status> {
         Err(Status::BadArgument)
+    }
+
+    /// Where it is counted what the plugin costs; asked once, when the plugin starts.
+    fn costs(&self) -> Option<Arc<PluginCosts>> {
+        None
     }
 
     /// Who is told about items in queues that this plugin registers.

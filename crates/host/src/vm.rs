@@ -6,7 +6,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
@@ -230,9 +230,17 @@ impl VmHandle {
         state.effective = 0;
         // What was refused in an earlier callback is not why this one dies.
         state.limiter.refused = None;
+        let begin = state.begin_counting(context).then(Instant::now);
         let epochs = store.data_mut().deadline.begin(deadline);
         store.set_epoch_deadline(epochs);
         let result = enter(&mut store);
+        if let Some(begin) = begin {
+            let state = store.data();
+            let memory = state.limiter.memory_bytes_now;
+            if let Some(costs) = state.costs() {
+                costs.count_callback(name, begin.elapsed(), memory);
+            }
+        }
         match result {
             Ok(value) => {
                 let state = store.data();
@@ -283,6 +291,7 @@ impl VmHandle {
     pub(crate) fn forget_root(&self, root: u32) -> Option<Rc<dyn PluginServices>> {
         let services = self.with_state(|state| {
             state.tokens.release_all(root);
+            state.costs.retain(|(id, _)| *id != root);
             let at = state.services.iter().position(|(id, _)| *id == root)?;
             Some(state.services.swap_remove(at).1)
         });

@@ -10,6 +10,7 @@ use wasmtime::{Memory, TypedFunc};
 use crate::abi::{AbiVersion, Status};
 use crate::callout::Tokens;
 use crate::context::{ContextTable, StreamContext};
+use crate::costs::PluginCosts;
 use crate::deadline::Deadline;
 use crate::error::{FailureKind, HostError};
 use crate::host::Host;
@@ -71,6 +72,10 @@ pub(crate) struct VmState {
     /// Root whose configuration is being shown.
     pub(crate) configuring: Option<u32>,
     pub(crate) services: Vec<(u32, Rc<dyn PluginServices>)>,
+    /// Where the costs of each root are counted that wants it.
+    pub(crate) costs: Vec<(u32, Arc<PluginCosts>)>,
+    /// Place in that list for the plugin whose code runs.
+    pub(crate) counted: Option<usize>,
     pub(crate) metrics: DefinedMetrics,
     pub(crate) log_budget: LogBudget,
     pub(crate) tokens: Tokens,
@@ -117,6 +122,8 @@ impl VmState {
             logging: None,
             configuring: None,
             services: Vec::new(),
+            costs: Vec::new(),
+            counted: None,
             tokens: Tokens::default(),
             touched: SmallVec::new(),
             ended: SmallVec::new(),
@@ -138,6 +145,22 @@ impl VmState {
         self.contexts
             .root(self.current)
             .map_or_else(|| Arc::from(""), |root| Arc::clone(&root.plugin))
+    }
+
+    /// Begins to count for the plugin of this context; returns whether it wants that.
+    pub(crate) fn begin_counting(&mut self, context: u32) -> bool {
+        self.counted = if self.costs.is_empty() {
+            None
+        } else {
+            let root = self.contexts.root_of(context);
+            self.costs.iter().position(|(id, _)| Some(*id) == root)
+        };
+        self.counted.is_some()
+    }
+
+    /// Where the costs are counted of the plugin whose code runs.
+    pub(crate) fn costs(&self) -> Option<&PluginCosts> {
+        Some(&*self.costs.get(self.counted?)?.1)
     }
 
     /// Counts that a plugin ran into a limit, and says so to it.

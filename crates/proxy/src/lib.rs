@@ -31,6 +31,7 @@ mod network;
 mod node;
 mod path;
 mod peek;
+mod plugin_costs;
 mod plugin_home;
 mod route;
 mod server;
@@ -47,6 +48,7 @@ pub use self::filters::built_in::BuiltInSpec;
 pub use self::filters::jwt_authn::KeyProblem;
 pub use self::filters::stats::StatsSpec;
 pub use self::node::Node;
+pub use self::plugin_costs::Costs;
 pub use self::route::Route;
 pub use self::server::{Proxy, StartProxyError};
 pub use self::snapshot::{

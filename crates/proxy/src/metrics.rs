@@ -5,6 +5,8 @@
 
 mod rbac;
 
+mod costs;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -277,7 +279,9 @@ fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::
         })
         .collect();
     let help = "Streams that a plugin failed";
-    encode(out, "wasmplug_plugin_failures", help, MetricType::Counter, &failures)
+    encode(out, "wasmplug_plugin_failures", help, MetricType::Counter, &failures)?;
+    let filters = snapshot.filters.iter().chain(&snapshot.network_filters);
+    costs::encode_costs(out, filters.filter_map(FilterSpec::plugin).map(|spec| &**spec))
 }
 
 /// Nothing if no rule applies, as in Envoy, whose names these are.

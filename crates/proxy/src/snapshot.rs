@@ -14,6 +14,7 @@ use wasmplug_module::StoreCounters;
 
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::stats::StatsSpec;
+use crate::plugin_costs::Costs;
 
 /// The filter chain of one configuration.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +138,7 @@ pub struct PluginStats {
     failed_starts: AtomicU64,
     refused_starts: AtomicU64,
     failures: [AtomicU64; FAILURE_KINDS.len()],
+    costs: Costs,
 }
 
 /// All kinds of failure, in the order in which they are counted.
@@ -249,6 +251,11 @@ impl PluginStats {
     pub fn failures(&self) -> impl Iterator<Item = (FailureKind, u64)> {
         let counts = self.failures.iter().map(|count| count.load(Ordering::Relaxed));
         FAILURE_KINDS.into_iter().zip(counts)
+    }
+
+    /// What it costs.
+    pub fn costs(&self) -> &Costs {
+        &self.costs
     }
 
     pub(crate) fn count_start(&self, is_restart: bool) {

@@ -32,6 +32,29 @@ pub enum Status {
     Unimplemented = 12,
 }
 
+// === impl Status ===
+
+impl Status {
+    /// What the specification calls it, as metrics tell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotFound => "not_found",
+            Self::BadArgument => "bad_argument",
+            Self::SerializationFailure => "serialization_failure",
+            Self::ParseFailure => "parse_failure",
+            Self::BadExpression => "bad_expression",
+            Self::InvalidMemoryAccess => "invalid_memory_access",
+            Self::Empty => "empty",
+            Self::CasMismatch => "cas_mismatch",
+            Self::ResultMismatch => "result_mismatch",
+            Self::InternalFailure => "internal_failure",
+            Self::BrokenConnection => "broken_connection",
+            Self::Unimplemented => "unimplemented",
+        }
+    }
+}
+
 impl From<Status> for u32 {
     fn from(status: Status) -> Self {
         status as u32

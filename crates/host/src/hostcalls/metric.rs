@@ -4,6 +4,7 @@ use wasmtime::{Caller, Linker};
 
 use super::{Cx, hostcalls};
 use crate::abi::{MetricType, Status};
+use crate::costs::hostcall_index;
 use crate::error::HostError;
 use crate::limits::LimitKind;
 use crate::vm_state::{Running, VmState};
@@ -17,24 +18,26 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         "env",
         "proxy_increment_metric",
         |caller: Caller<'_, VmState>, id: u32, delta: i64| -> wasmtime::Result<u32> {
+            const INDEX: usize = hostcall_index("proxy_increment_metric");
             let cx = Cx::enter(caller, "proxy_increment_metric", Running::Callback)?;
             if cx.is_denied("proxy_increment_metric") {
-                return Ok(Status::InternalFailure.into());
+                return Ok(cx.count(INDEX, Status::InternalFailure).into());
             }
             let result = cx.state().metrics.increment(id, delta);
-            cx.finish(result.map_err(HostError::from))
+            cx.finish(INDEX, result.map_err(HostError::from))
         },
     )?;
     linker.func_wrap(
         "env",
         "proxy_record_metric",
         |caller: Caller<'_, VmState>, id: u32, value: u64| -> wasmtime::Result<u32> {
+            const INDEX: usize = hostcall_index("proxy_record_metric");
             let cx = Cx::enter(caller, "proxy_record_metric", Running::Callback)?;
             if cx.is_denied("proxy_record_metric") {
-                return Ok(Status::InternalFailure.into());
+                return Ok(cx.count(INDEX, Status::InternalFailure).into());
             }
             let result = cx.state().metrics.record(id, value);
-            cx.finish(result.map_err(HostError::from))
+            cx.finish(INDEX, result.map_err(HostError::from))
         },
     )?;
     Ok(())

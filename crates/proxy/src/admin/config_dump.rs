@@ -61,6 +61,7 @@ fn plugin(spec: &PluginSpec) -> Value {
             "failed_starts": spec.stats.failed_starts(),
             "refused_starts": spec.stats.refused_starts(),
             "failures": failures,
+            "costs": spec.stats.costs().dump(),
         },
     })
 }

@@ -86,6 +86,7 @@ impl WasmFilter {
         end: bool,
     ) -> Result<BodyOutcome, Interrupt> {
         let State::Live(stream) = &mut self.state else { return Err(unavailable()) };
+        self.factory.costs().count_body(side, body.len());
         let result = match side {
             Side::Request => stream.on_request_body(body, end),
             Side::Response => stream.on_response_body(body, end),

@@ -78,6 +78,7 @@ fn the_chain_and_what_was_rejected_are_dumped() {
     let page = proxy.admin("/config_dump");
     assert_eq!(page.header("content-type"), Some("application/json"));
     let mut dump = page.json().unwrap();
+    assert!(dump["chain"][0]["state"]["costs"].take().is_object());
     // What depends on the build of the test and on its folder.
     for field in ["url", "digest"] {
         let value = dump["chain"][0][field].take();
@@ -114,6 +115,7 @@ fn the_chain_and_what_was_rejected_are_dumped() {
                         "failures": {
                             "trap": 0, "deadline": 0, "memory": 0, "restricted": 0, "exit": 0,
                         },
+                        "costs": null,
                     },
                 },
                 {

@@ -8,6 +8,7 @@ mod authorization;
 mod callouts;
 mod chains;
 mod conformance;
+mod costs;
 mod differential;
 mod failures;
 mod framing;

@@ -14,6 +14,7 @@ use wasmplug_host::{
 use super::WasmFilter;
 use super::services::WorkerServices;
 use crate::attributes::StreamShared;
+use crate::plugin_costs::WorkerCosts;
 use crate::plugin_home::PluginHome;
 use crate::snapshot::{PluginSpec, VmKey};
 
@@ -40,6 +41,7 @@ pub(crate) struct Runner {
     plugin: RefCell<Option<Plugin>>,
     /// Counts starts: an answer to a call of an earlier one is dropped.
     generation: Cell<u64>,
+    costs: Arc<WorkerCosts>,
 }
 
 /// A plugin that asked for time at its end. Its timers and calls go on meanwhile.
@@ -83,6 +85,11 @@ impl Runner {
         self.spec.stats.count_failure(failure.kind);
     }
 
+    /// What the plugin costs on this worker.
+    pub(super) fn costs(&self) -> &WorkerCosts {
+        &self.costs
+    }
+
     pub(super) fn spec(&self) -> &PluginSpec {
         &self.spec
     }
@@ -95,11 +102,17 @@ impl WasmFactory {
     /// plugin has already started elsewhere, and the fail strategy decides.
     pub(crate) fn start(spec: Arc<PluginSpec>, home: Rc<PluginHome>) -> Rc<Self> {
         let (plugin, generation) = (RefCell::new(None), Cell::new(0));
-        let runner = Rc::new(Runner { spec, plugin, generation });
+        let costs = spec.stats.costs().for_worker();
+        let runner = Rc::new(Runner { spec, plugin, generation, costs });
         let services = Rc::new(WorkerServices::new(Rc::downgrade(&runner), Rc::clone(&home)));
         let factory = Rc::new(Self { home, runner, services, back_off: Cell::default() });
         factory.restart();
         factory
+    }
+
+    /// What the plugin costs on this worker.
+    pub(crate) fn costs(&self) -> &WorkerCosts {
+        self.runner.costs()
     }
 
     pub(crate) fn spec(&self) -> &Arc<PluginSpec> {

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use wasmplug_host::abi::Status;
 use wasmplug_host::{
-    DnsAnswer, Failure, GrpcCall, GrpcTarget, HttpCall, Plugin, PluginServices, PropertyValue,
-    QueueConsumer,
+    DnsAnswer, Failure, GrpcCall, GrpcTarget, HttpCall, Plugin, PluginCosts, PluginServices,
+    PropertyValue, QueueConsumer,
 };
 
 use self::grpc::GrpcInFlight;
@@ -132,6 +132,10 @@ impl Started {
 }
 
 impl PluginServices for WorkerServices {
+    fn costs(&self) -> Option<Arc<PluginCosts>> {
+        Some(self.runner.upgrade()?.costs().host())
+    }
+
     fn set_tick_period(&self, period: Option<Duration>) {
         if let Some(timer) = self.timer.borrow_mut().take() {
             timer.abort();
