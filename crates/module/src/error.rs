@@ -111,8 +111,8 @@ pub enum FetchError {
         /// The token service.
         realm: String,
     },
-    /// Not allowed to pull.
-    #[error("not allowed to pull `{url}`: the registry answered {status}")]
+    /// Not allowed to pull or to push.
+    #[error("no access to `{url}`: the registry answered {status}")]
     Unauthorized {
         /// The module's URL.
         url: String,

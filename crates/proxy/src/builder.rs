@@ -394,7 +394,9 @@ impl BuildError {
             Self::Fetch { source, .. } => source.hint(),
             Self::Load { source, .. } => source.hint(),
             Self::Start { source: StartError::ConfigureRefused, .. } => Some(
-                "the plugin does not accept its `pluginConfig`; its log lines above say why".into(),
+                "the plugin does not accept its `pluginConfig` or its `pluginName`; its log lines \
+                 above say why"
+                    .into(),
             ),
             Self::Start { .. } | Self::Aborted { .. } => None,
         }

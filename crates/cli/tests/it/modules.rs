@@ -176,7 +176,7 @@ fn credentials_are_those_of_the_user_and_their_absence_is_explained() {
     let url = desk.url("tag:v1");
     desk.configure("{}");
     let told = desk.bad(&["pull", &url]);
-    let expected = "error: not allowed to pull `oci://HOST/tag:v1`: the registry answered 401\n\n\
+    let expected = "error: no access to `oci://HOST/tag:v1`: the registry answered 401\n\n\
                     hint: log in with `docker login` or `podman login`";
     assert_eq!(told, expected);
     desk.configure("{");
