@@ -40,7 +40,7 @@ pub struct Diagnostic {
 }
 
 /// The error and what caused it, for a message that stands alone.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -5,13 +5,13 @@
 //! were had once are kept when a refresh fails, however often.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
+use wasmplug_api::diagnostic::with_causes;
 use wasmplug_api::{JwtRule, Plan, PlannedAuthentication, PlannedFilter};
 use wasmplug_module::{KeySetFetchError, KeySetSource, ModuleStore};
 
@@ -211,13 +211,7 @@ fn retry_after(failures: u32, chance: f64) -> Duration {
 }
 
 fn with_causes_and_hint(error: &RefreshError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
+    let mut text = with_causes(error);
     if let RefreshError::Fetch(error) = error
         && let Some(hint) = error.hint()
     {
