@@ -113,7 +113,7 @@ async fn straight(
     let body = if body.is_end_stream() {
         UpstreamBody::Empty
     } else {
-        UpstreamBody::Straight(body, record.as_ref().map(StreamRecord::request_count))
+        UpstreamBody::Straight(body, record.as_mut().map(StreamRecord::request_count))
     };
     let begin = tokio::time::Instant::now();
     let is_grpc = local_reply::is_grpc(parts.headers.get(http::header::CONTENT_TYPE));

@@ -49,6 +49,8 @@ pub(crate) struct WorkerStats {
     spec: Arc<StatsSpec>,
     /// By the texts in their labels. Only this worker writes to them.
     by_text: RefCell<HashMap<Vec<u8>, Vec<Arc<Series>>>>,
+    /// The series that was written last: often it is the next one as well.
+    last: RefCell<Option<Arc<Series>>>,
 }
 
 // === impl StatsSpec ===
@@ -98,7 +100,7 @@ impl StatsSpec {
 
 impl WorkerStats {
     pub(crate) fn new(spec: Arc<StatsSpec>) -> Rc<Self> {
-        Rc::new(Self { spec, by_text: RefCell::default() })
+        Rc::new(Self { spec, by_text: RefCell::default(), last: RefCell::default() })
     }
 
     pub(crate) fn spec(&self) -> &Arc<StatsSpec> {
@@ -128,10 +130,15 @@ impl WorkerStats {
     }
 
     fn record(&self, outcome: &Outcome) {
-        let Some(series) = self.series(&outcome.key, outcome.host_bytes(), &outcome.tags) else {
+        let (key, host, tags) = (&outcome.key, outcome.host_bytes(), &outcome.tags);
+        let mut last = self.last.borrow_mut();
+        if let Some(series) = last.as_ref().filter(|series| series.is_of(key, host, tags)) {
+            series.record(outcome);
             return;
-        };
+        }
+        let Some(series) = self.series(key, host, tags) else { return };
         series.record(outcome);
+        *last = Some(series);
     }
 
     /// The series of these labels, made if it is new. `None` if there are too many.

@@ -55,7 +55,8 @@ pub(crate) struct StreamRecord {
     flags: u64,
     grpc_status: Option<u32>,
     is_grpc: bool,
-    request: Rc<MessageCount>,
+    /// What counts the request's body, if it has one.
+    request: Option<Rc<MessageCount>>,
     response: MessageCount,
 }
 
@@ -165,14 +166,15 @@ impl StreamRecord {
             flags: 0,
             grpc_status: None,
             is_grpc,
-            request: Rc::new(MessageCount::new(is_grpc)),
+            request: None,
             response: MessageCount::new(is_grpc),
         }
     }
 
     /// What counts the bytes of the request.
-    pub(crate) fn request_count(&self) -> Rc<MessageCount> {
-        Rc::clone(&self.request)
+    pub(crate) fn request_count(&mut self) -> Rc<MessageCount> {
+        let new = || Rc::new(MessageCount::new(self.is_grpc));
+        Rc::clone(self.request.get_or_insert_with(new))
     }
 
     /// Notes the head of the response.
@@ -221,9 +223,9 @@ impl Drop for StreamRecord {
             host: self.host.take(),
             tags: Vec::new(),
             milliseconds: milliseconds(self.started.elapsed()),
-            request_bytes: self.request.bytes.get(),
+            request_bytes: self.request.as_ref().map_or(0, |of| of.bytes.get()),
             response_bytes: self.response.bytes.get(),
-            request_messages: self.request.messages.get(),
+            request_messages: self.request.as_ref().map_or(0, |of| of.messages.get()),
             response_messages: self.response.messages.get(),
         };
         self.stats.record(&outcome);

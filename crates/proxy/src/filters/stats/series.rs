@@ -85,6 +85,11 @@ impl Series {
         }
     }
 
+    /// Whether it has these labels.
+    pub(super) fn is_of(&self, key: &Key, host: &[u8], tags: &[String]) -> bool {
+        self.key == *key && self.host == host && self.tags == tags
+    }
+
     pub(super) fn record(&self, outcome: &Outcome) {
         add(&self.requests, 1);
         self.durations.record(outcome.milliseconds);
