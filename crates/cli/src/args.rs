@@ -138,6 +138,10 @@ pub(crate) struct RunArguments {
     /// Value of the `server` response header.
     #[arg(long, value_name = "NAME", default_value = "wasmplug")]
     pub(crate) server_name: HeaderValue,
+    /// Tell in a `server-timing` header of responses how long each plugin took; for development,
+    /// because clients see it.
+    #[arg(long)]
+    pub(crate) server_timing: bool,
     #[command(flatten)]
     pub(crate) store: StoreArguments,
     /// How often to look whether tags were moved although no file has changed, such as 30s, 10m or

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -99,6 +100,8 @@ pub(crate) struct StreamContext {
     pub(crate) may_add_response_trailers: bool,
     /// Bytes of names and values that the plugin added to maps so far.
     pub(crate) added_bytes: usize,
+    /// Time in those of its callbacks that were timed.
+    pub(crate) time_spent: Duration,
     pub(crate) actions: StreamActions,
 }
 
@@ -230,6 +233,7 @@ impl StreamContext {
             may_add_request_trailers: false,
             may_add_response_trailers: false,
             added_bytes: 0,
+            time_spent: Duration::ZERO,
             actions: StreamActions::default(),
         }
     }

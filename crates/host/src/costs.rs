@@ -1,7 +1,8 @@
 //! What a plugin costs: time in its callbacks, calls of the host, memory.
 //!
-//! One thread writes and any may read: counters are stored without a bus lock, so that they can be
-//! always on.
+//! It is always on, so it has to cost next to nothing itself: one thread writes and any may read,
+//! counters are stored without a bus lock, and only one call in [`SAMPLED`] of each callback is
+//! timed, because looking at the clock costs as much as a small callback.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -123,6 +124,35 @@ const HOSTCALLS: [&str; 44] = [
     "proxy_set_tick_period_milliseconds",
 ];
 
+/// One call in so many of each callback is timed, the first one among them. Source: ours.
+pub const SAMPLED: u64 = 16;
+
+/// Size of the table by which callbacks are found.
+const SLOTS: usize = 64;
+
+/// Places of callbacks by the hash of their names; the compiler sees to it that no two meet.
+const PLACES: [u8; SLOTS] = {
+    let mut places = [u8::MAX; SLOTS];
+    let mut index = 0;
+    while index < CALLBACKS.len() {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        #[expect(clippy::cast_possible_truncation, reason = "there are few callbacks")]
+        {
+            let slot = slot(CALLBACKS[index].as_bytes());
+            assert!(places[slot] == u8::MAX, "two callbacks have the same hash");
+            places[slot] = index as u8;
+        }
+        index += 1;
+    }
+    places
+};
+
+#[expect(clippy::indexing_slicing, reason = "no name is empty")]
+const fn slot(name: &[u8]) -> usize {
+    let (last, middle) = (name[name.len() - 1] as usize, name[name.len() / 2] as usize);
+    (name.len() * 11 + last * 6 + middle) % SLOTS
+}
+
 /// What one plugin has cost on one thread, which alone writes.
 ///
 /// An embedder makes one, gives it to the host by [`PluginServices::costs`] and reads it from
@@ -134,6 +164,7 @@ pub struct PluginCosts {
     callbacks: [Times; CALLBACKS.len()],
     increments: Box<Hostcalls>,
     memory_bytes: AtomicU64,
+    is_timing_all: bool,
 }
 
 /// Calls by function and status.
@@ -143,18 +174,29 @@ struct Hostcalls([[AtomicU64; STATUSES.len()]; HOSTCALLS.len()]);
 /// How long the calls of one callback took.
 #[derive(Debug, Default)]
 struct Times {
+    calls: AtomicU64,
     buckets: [AtomicU64; TIME_BUCKETS.len() + 1],
     nanoseconds: AtomicU64,
 }
 
-/// How long the calls of one callback took, at one moment.
+/// How often one callback ran, and how long the calls took that were timed, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallbackTimes {
-    /// Calls at most as long as each of [`TIME_BUCKETS`] and longer than the one before, then all
-    /// that were longer.
+    /// All calls.
+    pub calls: u64,
+    /// Timed calls at most as long as each of [`TIME_BUCKETS`] and longer than the one before, then
+    /// all that were longer.
     pub buckets: [u64; TIME_BUCKETS.len() + 1],
-    /// All of them together.
+    /// All timed calls together.
     pub nanoseconds: u64,
+}
+
+/// Place of a callback; those that have none of their own are told together.
+fn callback_index(name: &str) -> usize {
+    let others = CALLBACKS.len().saturating_sub(1);
+    let place = PLACES.get(slot(name.as_bytes())).copied().map(usize::from);
+    let is_right = |index: &usize| CALLBACKS.get(*index).is_some_and(|known| *known == name);
+    place.filter(is_right).unwrap_or(others)
 }
 
 /// Place of a function of the host; it is a compile error if it is not counted.
@@ -192,10 +234,15 @@ const fn is_equal(a: &str, b: &str) -> bool {
 // === impl PluginCosts ===
 
 impl PluginCosts {
+    /// Costs whose every call is timed, for development.
+    pub fn timing_all() -> Self {
+        Self { is_timing_all: true, ..Self::default() }
+    }
+
     /// Time by callback; those that never ran are left out.
     pub fn callbacks(&self) -> impl Iterator<Item = (&'static str, CallbackTimes)> {
         let times = CALLBACKS.into_iter().zip(self.callbacks.iter().map(Times::now));
-        times.filter(|(_, times)| times.count() > 0)
+        times.filter(|(_, times)| times.calls > 0)
     }
 
     /// Calls of the host by function and status; what never happened is left out.
@@ -223,10 +270,17 @@ impl PluginCosts {
         }
     }
 
-    pub(crate) fn count_callback(&self, name: &str, time: Duration, memory_bytes: usize) {
-        let index = CALLBACKS.iter().position(|known| *known == name);
-        let index = index.unwrap_or(CALLBACKS.len().saturating_sub(1));
-        if let Some(times) = self.callbacks.get(index) {
+    /// Counts a call of a callback that begins; returns whether it is to be timed.
+    pub(crate) fn begin_callback(&self, name: &str) -> bool {
+        let Some(times) = self.callbacks.get(callback_index(name)) else { return false };
+        let calls = times.calls.load(Ordering::Relaxed);
+        times.calls.store(calls.wrapping_add(1), Ordering::Relaxed);
+        self.is_timing_all || calls.is_multiple_of(SAMPLED)
+    }
+
+    /// Counts the time of a call that was to be timed.
+    pub(crate) fn count_time(&self, name: &str, time: Duration, memory_bytes: usize) {
+        if let Some(times) = self.callbacks.get(callback_index(name)) {
             times.add(time);
         }
         self.memory_bytes.store(u64::try_from(memory_bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -255,6 +309,7 @@ impl Times {
 
     fn now(&self) -> CallbackTimes {
         let mut now = CallbackTimes {
+            calls: self.calls.load(Ordering::Relaxed),
             nanoseconds: self.nanoseconds.load(Ordering::Relaxed),
             ..CallbackTimes::default()
         };
@@ -268,8 +323,8 @@ impl Times {
 // === impl CallbackTimes ===
 
 impl CallbackTimes {
-    /// How many calls there were.
-    pub fn count(&self) -> u64 {
+    /// How many calls were timed.
+    pub fn timed(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
@@ -278,6 +333,7 @@ impl CallbackTimes {
         for (sum, count) in self.buckets.iter_mut().zip(other.buckets) {
             *sum = sum.wrapping_add(count);
         }
+        self.calls = self.calls.wrapping_add(other.calls);
         self.nanoseconds = self.nanoseconds.wrapping_add(other.nanoseconds);
     }
 }
@@ -290,7 +346,7 @@ fn add(counter: &AtomicU64, value: u64) {
 mod tests {
     use std::time::Duration;
 
-    use super::{PluginCosts, hostcall_index};
+    use super::{CALLBACKS, PluginCosts, SAMPLED, callback_index, hostcall_index};
     use crate::abi::Status;
 
     #[test]
@@ -298,12 +354,13 @@ mod tests {
         let costs = PluginCosts::default();
         for nanoseconds in [1, 1_000, 1_001, 100_000_001] {
             let time = Duration::from_nanos(nanoseconds);
-            costs.count_callback("proxy_on_tick", time, 65_536);
+            costs.begin_callback("proxy_on_tick");
+            costs.count_time("proxy_on_tick", time, 65_536);
         }
         let (name, times) = costs.callbacks().next().unwrap();
         assert_eq!(name, "proxy_on_tick");
         assert_eq!((times.buckets[0], times.buckets[1], times.buckets[12]), (2, 1, 1));
-        assert_eq!((times.count(), times.nanoseconds), (4, 100_002_003));
+        assert_eq!((times.calls, times.timed(), times.nanoseconds), (4, 4, 100_002_003));
         assert_eq!(costs.memory_bytes(), 65_536);
         assert_eq!(costs.callbacks().count(), 1);
     }
@@ -320,9 +377,30 @@ mod tests {
     }
 
     #[test]
+    fn every_callback_is_found_by_its_name() {
+        for (index, name) in CALLBACKS.into_iter().enumerate() {
+            assert_eq!(callback_index(name), index, "{name}");
+        }
+        assert_eq!(CALLBACKS[callback_index("proxy_on_nothing")], "envoy_on");
+    }
+
+    #[test]
+    fn one_call_in_so_many_is_timed_unless_all_are_to_be() {
+        let timed = |costs: &PluginCosts| {
+            (0..SAMPLED * 2).filter(|_| costs.begin_callback("proxy_on_log")).count()
+        };
+        assert_eq!(timed(&PluginCosts::default()), 2);
+        assert_eq!(timed(&PluginCosts::timing_all()) as u64, SAMPLED * 2);
+        // Each callback by itself: the first call of any is timed.
+        let costs = PluginCosts::default();
+        assert!(costs.begin_callback("proxy_on_done") && costs.begin_callback("proxy_on_delete"));
+        assert!(!costs.begin_callback("proxy_on_done"));
+    }
+
+    #[test]
     fn callbacks_of_extensions_are_told_together() {
         let costs = PluginCosts::default();
-        costs.count_callback("envoy_on_resolve_dns", Duration::ZERO, 0);
+        costs.begin_callback("envoy_on_resolve_dns");
         assert_eq!(costs.callbacks().next().unwrap().0, "envoy_on");
     }
 }

@@ -74,7 +74,7 @@ pub use self::clock::{Clock, SystemClock};
 pub use self::compiled_cache::{CompiledCache, CompiledCacheError, MAX_COMPILED_BYTES};
 pub use self::compiled_module::CompiledModule;
 pub use self::context::StreamActions;
-pub use self::costs::{CallbackTimes, PluginCosts, TIME_BUCKETS};
+pub use self::costs::{CallbackTimes, PluginCosts, SAMPLED, TIME_BUCKETS};
 pub use self::engine::Engine;
 pub use self::error::{Failure, FailureKind, LoadError, StartError};
 pub use self::expression::{Expression, ExpressionRefused};

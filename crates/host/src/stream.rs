@@ -1,6 +1,7 @@
 //! One HTTP stream of one plugin: the embedder's seam and the driver of its callbacks.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use wasmtime::{TypedFunc, WasmParams};
@@ -313,6 +314,12 @@ impl HttpStream {
                 let _ = self.vm.call_optional(self.id, "proxy_on_delete", delete, self.id);
             }
         }
+    }
+
+    /// Time in the callbacks of this stream so far, as far as they were timed: all of them with
+    /// [`PluginCosts::timing_all`](crate::PluginCosts::timing_all).
+    pub fn time_spent(&self) -> Duration {
+        self.vm.with_stream(self.id, |context| context.time_spent).unwrap_or_default()
     }
 
     /// Takes what the plugin asked for since the last time.

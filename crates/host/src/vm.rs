@@ -230,16 +230,12 @@ impl VmHandle {
         state.effective = 0;
         // What was refused in an earlier callback is not why this one dies.
         state.limiter.refused = None;
-        let begin = state.begin_counting(context).then(Instant::now);
+        let begin = state.begin_callback(context, name).then(Instant::now);
         let epochs = store.data_mut().deadline.begin(deadline);
         store.set_epoch_deadline(epochs);
         let result = enter(&mut store);
         if let Some(begin) = begin {
-            let state = store.data();
-            let memory = state.limiter.memory_bytes_now;
-            if let Some(costs) = state.costs() {
-                costs.count_callback(name, begin.elapsed(), memory);
-            }
+            store.data_mut().count_time(context, name, begin.elapsed());
         }
         match result {
             Ok(value) => {

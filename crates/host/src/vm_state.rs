@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use wasmtime::{Memory, TypedFunc};
@@ -147,15 +148,25 @@ impl VmState {
             .map_or_else(|| Arc::from(""), |root| Arc::clone(&root.plugin))
     }
 
-    /// Begins to count for the plugin of this context; returns whether it wants that.
-    pub(crate) fn begin_counting(&mut self, context: u32) -> bool {
+    /// Counts a callback of this context that begins; returns whether it is to be timed.
+    pub(crate) fn begin_callback(&mut self, context: u32, name: &str) -> bool {
         self.counted = if self.costs.is_empty() {
             None
         } else {
             let root = self.contexts.root_of(context);
             self.costs.iter().position(|(id, _)| Some(*id) == root)
         };
-        self.counted.is_some()
+        self.costs().is_some_and(|costs| costs.begin_callback(name))
+    }
+
+    /// Counts the time of a callback of this context, which has just returned or died.
+    pub(crate) fn count_time(&mut self, context: u32, name: &str, time: Duration) {
+        if let Some(costs) = self.costs() {
+            costs.count_time(name, time, self.limiter.memory_bytes_now);
+        }
+        if let Some(stream) = self.contexts.stream_mut(context) {
+            stream.time_spent = stream.time_spent.saturating_add(time);
+        }
     }
 
     /// Where the costs are counted of the plugin whose code runs.

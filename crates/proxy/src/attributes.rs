@@ -52,6 +52,8 @@ pub(crate) struct Surroundings {
     pub(crate) idle: IdleWatch,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) clusters: Rc<Clusters>,
+    /// Responses tell how long each plugin took.
+    pub(crate) has_server_timing: bool,
 }
 
 /// An exchange with the upstream, as far as it has got.

@@ -33,6 +33,9 @@ pub struct ProxyConfig {
     pub workers: usize,
     /// Value of the `server` response header. Default: `wasmplug`.
     pub server_name: HeaderValue,
+    /// Whether responses tell in a `server-timing` header how long each plugin took until then; for
+    /// development, because clients see it. Default: false.
+    pub has_server_timing: bool,
     /// Limits of a stream and of a connection.
     pub limits: ProxyLimits,
 }
@@ -91,6 +94,7 @@ impl ProxyConfig {
             listener: ListenerProtocol::Http,
             workers: 1,
             server_name: HeaderValue::from_static("wasmplug"),
+            has_server_timing: false,
             limits: ProxyLimits::default(),
         }
     }

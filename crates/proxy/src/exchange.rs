@@ -42,6 +42,7 @@ pub(crate) struct StreamReset;
 
 type Answer = Result<Response<DownstreamBody>, StreamReset>;
 
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_UPSTREAM_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -307,6 +308,11 @@ async fn respond(
         let cx = local_reply::ReplyContext::default();
         return Ok(own_answer(worker, local_reply::invalid_response(), cx));
     };
+    if worker.config().has_server_timing
+        && let Some(timing) = stream.server_timing()
+    {
+        headers.push(SERVER_TIMING, timing);
+    }
     let for_log = stream.wants_log().then(|| {
         let mut kept = headers.clone();
         kept.set_pseudo(Pseudo::Status, HeaderValue::from(status.as_u16()));

@@ -12,7 +12,9 @@ pub(crate) mod substitute;
 pub(crate) mod wasm;
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use wasmplug_api::NamespacedName;
 use wasmplug_host::{BodyBuffer, Fields, LogFields};
 
 use self::built_in::{BuiltIn, BuiltInSpec};
@@ -136,6 +138,14 @@ impl AnyFilter {
         match self {
             Self::Wasm(filter) => filter.held_body_len(side),
             Self::BuiltIn(filter) => filter.filter().held_body_len(side),
+        }
+    }
+
+    /// Name of a plugin, and time that it spent on this stream so far.
+    pub(crate) fn time_spent(&self) -> Option<(&NamespacedName, Duration)> {
+        match self {
+            Self::Wasm(filter) => filter.time_spent(),
+            Self::BuiltIn(_) => None,
         }
     }
 

@@ -47,9 +47,10 @@ impl WorkerCosts {
 // === impl Costs ===
 
 impl Costs {
-    /// Costs for one more worker.
-    pub(crate) fn for_worker(&self) -> Arc<WorkerCosts> {
-        let costs = Arc::new(WorkerCosts::default());
+    /// Costs for one more worker; every call is timed, or one of several.
+    pub(crate) fn for_worker(&self, is_timing_all: bool) -> Arc<WorkerCosts> {
+        let host = if is_timing_all { PluginCosts::timing_all() } else { PluginCosts::default() };
+        let costs = Arc::new(WorkerCosts { host: Arc::new(host), ..WorkerCosts::default() });
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.push(Arc::clone(&costs));
         costs
@@ -97,9 +98,8 @@ impl Costs {
             .callbacks()
             .into_iter()
             .map(|(name, times)| {
-                let microseconds = times.nanoseconds / 1000;
-                let told = json!({ "calls": times.count(), "microseconds": microseconds });
-                (name.to_owned(), told)
+                let mean = times.nanoseconds.checked_div(times.timed()).unwrap_or_default();
+                (name.to_owned(), json!({ "calls": times.calls, "mean_nanoseconds": mean }))
             })
             .collect();
         let [request, response] = self.body_bytes();

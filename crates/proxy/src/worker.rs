@@ -94,6 +94,7 @@ impl WorkerSeed {
             idle,
             metrics: Arc::clone(&self.metrics),
             clusters: Rc::clone(&clusters),
+            has_server_timing: self.config.has_server_timing,
         });
         let worker = Rc::new(Worker {
             config: self.config,

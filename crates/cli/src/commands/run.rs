@@ -130,6 +130,7 @@ fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment)
         },
         workers: arguments.workers.map_or(environment.cores, usize::from),
         server_name: arguments.server_name.clone(),
+        has_server_timing: arguments.server_timing,
         ..ProxyConfig::new(arguments.upstream.clone())
     }
 }

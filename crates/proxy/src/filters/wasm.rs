@@ -4,7 +4,9 @@ mod factory;
 mod services;
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use wasmplug_api::NamespacedName;
 use wasmplug_host::abi::{DataAction, HeadersAction, TrailersAction};
 use wasmplug_host::{BodyBuffer, Failure, Fields, FieldsKind, HttpStream, LogFields};
 
@@ -43,6 +45,16 @@ impl WasmFilter {
             None => State::Refusing,
         };
         Self { factory, state, has_seen_request: false, resume: Resume::default() }
+    }
+
+    /// Name of the plugin, and time that it spent on this stream so far, if it takes part.
+    pub(crate) fn time_spent(&self) -> Option<(&NamespacedName, Duration)> {
+        match &self.state {
+            State::Live(stream) | State::Dead(stream) => {
+                Some((&self.factory.spec().resource, stream.time_spent()))
+            }
+            State::Bypassed | State::Refusing => None,
+        }
     }
 
     pub(crate) fn takes_part(&self, side: Side) -> bool {

@@ -16,6 +16,17 @@ pub(super) fn encode_costs<'a>(
 ) -> std::fmt::Result {
     encode_times(out, plugins.clone())?;
     let name = |spec: &PluginSpec| ("plugin", spec.resource.to_string());
+    let calls: Vec<Sample> = plugins
+        .clone()
+        .flat_map(|spec| {
+            let callbacks = spec.stats.costs().callbacks().into_iter();
+            callbacks.map(move |(callback, times)| {
+                (vec![name(spec), ("callback", callback.to_owned())], times.calls)
+            })
+        })
+        .collect();
+    let help = "Callbacks of a plugin";
+    encode(out, "wasmplug_plugin_callbacks", help, MetricType::Counter, &calls)?;
     let hostcalls: Vec<Sample> = plugins
         .clone()
         .flat_map(|spec| {
@@ -48,7 +59,10 @@ fn encode_times<'a>(
     out: &mut DescriptorEncoder<'_>,
     plugins: impl Iterator<Item = &'a PluginSpec>,
 ) -> std::fmt::Result {
-    let (name, help) = ("wasmplug_plugin_callback_seconds", "Time in callbacks of a plugin");
+    let (name, help) = (
+        "wasmplug_plugin_callback_seconds",
+        "Time in callbacks of a plugin that were timed, one of sixteen",
+    );
     let mut metric = out.encode_descriptor(name, help, None, MetricType::Histogram)?;
     for spec in plugins {
         let plugin = spec.resource.to_string();
@@ -59,7 +73,7 @@ fn encode_times<'a>(
             let buckets: Vec<(f64, u64)> = bounds.zip(times.buckets).collect();
             let labels = [("plugin", plugin.as_str()), ("callback", callback)];
             let mut family = metric.encode_family(&labels)?;
-            let (sum, count) = (seconds(times.nanoseconds), times.count());
+            let (sum, count) = (seconds(times.nanoseconds), times.timed());
             family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
     }

@@ -21,7 +21,7 @@ fn sample(proxy: &Running, name: &str) -> Option<String> {
 
 fn calls(plugin: &str, callback: &str) -> String {
     format!(
-        "wasmplug_plugin_callback_seconds_count{{plugin=\"default/{plugin}\",callback=\"{callback}\"}}"
+        "wasmplug_plugin_callbacks_total{{plugin=\"default/{plugin}\",callback=\"{callback}\"}}"
     )
 }
 
@@ -80,6 +80,27 @@ fn bodies_and_memory_are_told() {
     assert!(bytes("response") > 0);
     let memory = sample(&proxy, "wasmplug_plugin_memory_bytes{plugin=\"default/p\"}").unwrap();
     assert!(memory.parse::<u64>().unwrap() >= 65_536, "{memory}");
+}
+
+#[test]
+fn responses_tell_how_long_each_plugin_took_if_that_is_asked_for() {
+    let setup = || {
+        let setup = Setup::new().plugin(Plugin::guest(GET).named("a"));
+        setup.plugin(
+            Plugin::guest("on request_headers:\n (call $reply #403 'no' {x-a: 1})").named("b"),
+        )
+    };
+    let proxy = setup().tune(|config| config.has_server_timing = true).start();
+    let response = proxy.get("/");
+    let header = response.header("server-timing").unwrap();
+    let told: Vec<&str> = header.split(", ").collect();
+    assert_eq!(told.len(), 2, "{header}");
+    for (told, name) in told.into_iter().zip(["a", "b"]) {
+        let beginning = format!("{name};desc=\"default/{name}\";dur=");
+        let milliseconds = told.strip_prefix(&beginning).unwrap_or_else(|| panic!("{told}"));
+        assert!(milliseconds.parse::<f64>().unwrap() > 0.0, "{told}");
+    }
+    assert_eq!(setup().start().get("/").header("server-timing"), None);
 }
 
 #[test]
