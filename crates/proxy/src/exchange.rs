@@ -22,14 +22,15 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
 
+use crate::admission::{self, Refusal};
 use crate::attributes::{ConnectionInfo, StreamShared, UpstreamExchange, flags};
 use crate::body::{
     DownstreamBody, End, FilteredBody, FinishOnDrop, LeasedBody, UpstreamBody, WholeBody,
 };
-use crate::filter::{Side, is_hop_by_hop};
+use crate::filter::Side;
 use crate::filters::stats::StreamRecord;
+use crate::hop_by_hop;
 use crate::local_reply;
-use crate::path::{self, RefusedPath};
 use crate::stream::{RequestEvent, Stream};
 use crate::upgrade;
 use crate::upstream::{Lease, Pool, UpstreamError};
@@ -54,18 +55,12 @@ pub(crate) async fn serve(
     mut request: Request<Incoming>,
 ) -> Answer {
     let chain = worker.chain();
-    if let Err(refused) = path::normalize(request.uri_mut(), chain.path_normalization()) {
-        let is_grpc = local_reply::is_grpc(request.headers().get(http::header::CONTENT_TYPE));
-        let cx = local_reply::ReplyContext { is_grpc };
-        let mut answer = own_answer(&worker, local_reply::refused_path(refused), cx);
-        if refused == RefusedPath::Invalid && request.version() < Version::HTTP_2 {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        worker.metrics().count_answer(Some(answer.status()));
-        return Ok(answer);
-    }
     let upgrade = upgrade::asked_for(&mut request);
-    prepare_request(request.headers_mut(), upgrade.is_some());
+    let level = chain.path_normalization();
+    if let Err(refusal) = admission::admit(&mut request, upgrade.is_some(), level) {
+        return Ok(refuse(&worker, &request, refusal));
+    }
+    prepare_request(request.headers_mut());
     if request.version() == Version::HTTP_2 {
         join_cookies(request.headers_mut());
     }
@@ -91,6 +86,21 @@ pub(crate) async fn serve(
     };
     worker.metrics().count_answer(answer.as_ref().ok().map(Response::status));
     if is_head { answer.map(|answer| answer.map(DownstreamBody::without_bytes)) } else { answer }
+}
+
+/// Answers a request that no filter is to see.
+fn refuse(
+    worker: &Worker,
+    request: &Request<Incoming>,
+    refusal: Refusal,
+) -> Response<DownstreamBody> {
+    let is_grpc = local_reply::is_grpc(request.headers().get(http::header::CONTENT_TYPE));
+    let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
+    if refusal.closes {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    worker.metrics().count_answer(Some(answer.status()));
+    answer
 }
 
 /// Without filters nothing is taken apart.
@@ -153,7 +163,7 @@ async fn straight(
                     DownstreamBody::Straight(body, record)
                 },
             );
-            remove_hop_by_hop(response.headers_mut());
+            hop_by_hop::remove(response.headers_mut());
             note_upstream_time(response.headers_mut(), begin);
             finish_response(worker, response.headers_mut());
             Ok(response)
@@ -250,7 +260,7 @@ fn take_answer(
                 return;
             }
             let (mut parts, body) = response.into_parts();
-            remove_hop_by_hop(&mut parts.headers);
+            hop_by_hop::remove(&mut parts.headers);
             note_upstream_time(&mut parts.headers, begin);
             let mut headers = Fields::from_header_map(FieldsKind::Response, parts.headers);
             headers.set_pseudo(Pseudo::Status, HeaderValue::from(parts.status.as_u16()));
@@ -487,11 +497,8 @@ fn is_switching(response: &Response<Incoming>, is_asked: bool) -> bool {
     is_asked && response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Adds what Envoy adds, and takes away what concerns the client's connection only.
-fn prepare_request(headers: &mut HeaderMap, is_upgrade: bool) {
-    if !is_upgrade {
-        remove_hop_by_hop(headers);
-    }
+/// Adds what Envoy adds.
+fn prepare_request(headers: &mut HeaderMap) {
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
@@ -524,23 +531,6 @@ fn finish_response(worker: &Worker, headers: &mut HeaderMap) {
         headers.insert(DATE, worker.date());
     }
     headers.insert(SERVER, worker.config().server_name.clone());
-}
-
-/// Takes away what concerns one connection, without changing the order of the rest: removing from
-/// an `http` map moves its last entry into the gap.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
-    }
-    let mut current = None;
-    for (name, value) in std::mem::take(headers) {
-        if name.is_some() {
-            current = name.filter(|name| !is_hop_by_hop(name));
-        }
-        if let Some(name) = &current {
-            headers.append(name, value);
-        }
-    }
 }
 
 /// Says how long the upstream, or a cluster, took until its answer began. Source: Envoy.

@@ -4,7 +4,6 @@
 //! response in reverse. A pause is a returned outcome, never an await: while a filter holds a
 //! message, the chain keeps calling it for what arrives.
 
-use http::HeaderName;
 use wasmplug_host::{BodyBuffer, Fields, LocalReply};
 
 /// Which message of a stream is meant.
@@ -72,13 +71,4 @@ pub(crate) enum Interrupt {
 pub(crate) struct Resume {
     pub(crate) request: bool,
     pub(crate) response: bool,
-}
-
-/// Whether a header concerns one connection only and is never passed on.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
-    *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == UPGRADE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }

@@ -12,6 +12,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod admin;
+mod admission;
 mod attributes;
 mod body;
 mod builder;
@@ -23,6 +24,7 @@ mod exchange;
 mod executor;
 mod filter;
 mod filters;
+mod hop_by_hop;
 mod idle;
 mod key_store;
 mod local_reply;

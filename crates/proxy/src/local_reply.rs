@@ -116,6 +116,16 @@ pub(crate) fn invalid_response() -> LocalReply {
     plain(502, body, "filter_removed_required_response_headers")
 }
 
+/// A request that names no host. Source: Envoy.
+pub(crate) fn missing_host() -> LocalReply {
+    plain(400, String::new(), "missing_host_header")
+}
+
+/// A request that is not understood by all in one way. Source: Envoy.
+pub(crate) fn bad_request() -> LocalReply {
+    plain(400, "Bad Request".to_owned(), "http1.codec_error")
+}
+
 /// A request whose path cannot be brought into its one form. Source: Envoy.
 pub(crate) fn refused_path(refused: RefusedPath) -> LocalReply {
     match refused {

@@ -19,6 +19,7 @@ mod local_replies;
 mod pass_through;
 mod paths;
 mod pausing;
+mod smuggling;
 mod stats;
 mod swaps;
 mod tcp_authorization;

@@ -58,6 +58,69 @@ fn many_headers() -> Request {
     request("GET", "/", &format!("{}\n", lines.join("\n")), "")
 }
 
+/// Each of these header lines on a connection of its own, without plugins and with one.
+fn lines(case: Case, lines: &[&str]) -> Case {
+    lines.iter().fold(case, |case, lines| case.send([request("GET", "/", lines, "")]))
+}
+
+/// Requests whose `host` is missing or odd.
+fn odd_hosts(case: Case) -> Case {
+    [
+        "",
+        "host:",
+        "host: a b",
+        "host: a/b",
+        "host: a, b",
+        "host: a,b",
+        "host: a@b",
+        "host: a:b",
+        "host: a:99999",
+        "host: [::1]:80",
+        "host: a%20b",
+        "host: a?b",
+        "host: a#b",
+        "host: <a>",
+        "host: \"a\"",
+        "host: a\\b",
+        "host: {a}",
+        "host: a|b",
+        "host: a^b",
+        "host: A.B_c~!$&'()*+;=",
+        "host: \u{e9}",
+    ]
+    .into_iter()
+    .map(|host| {
+        format!("GET / HTTP/1.1\r\n{host}{}\r\n", if host.is_empty() { "" } else { "\r\n" })
+    })
+    .fold(case, |case, bytes| case.send([bytes.into()]))
+}
+
+/// What `connection` can name.
+const NOMINATIONS: [&str; 22] = [
+    "connection: x-a\nx-a: 1\nx-b: 2\n",
+    "connection: X-A\nx-a: 1\n",
+    "connection: ,, x-a ,\nx-a: 1\n",
+    "connection: x-a, close\nx-a: 1\n",
+    "connection: x-a\nconnection: x-b\nx-a: 1\nx-b: 2\nx-c: 3\n",
+    "connection: a b\na: 1\nb: 2\n",
+    "connection: (a)\nx-a: 1\n",
+    "connection: b,c,d,e,f,g,h,i,j\nb: 1\n",
+    "connection: a,b,c,d,e,f,g,h,i,j\nb: 1\n",
+    "connection: host\n",
+    "connection: :path\n",
+    "connection: cookie, authorization\ncookie: a\nauthorization: b\n",
+    "connection: x-request-id\nx-request-id: 1\n",
+    "connection: x-forwarded-for\nx-forwarded-for: 192.0.2.1\n",
+    "connection: X-Forwarded-Host\n",
+    "connection: x-forwarded-proto\n",
+    "connection: upgrade, http2-settings\nupgrade: h2c\nhttp2-settings: AAMA\n",
+    "connection: te\nte: trailers\n",
+    "te: gzip\n",
+    "te: trailers, gzip\n",
+    "te: trailers\nte: gzip\n",
+    "te: trailers;q=0.5\n",
+];
+
 cases! {
     requests_of_every_shape_without_plugins => case().send(shapes());
     requests_of_every_shape_with_an_idle_plugin => idle().send(shapes());
@@ -78,6 +141,60 @@ cases! {
     hop_by_hop_headers_of_a_response_stay_behind => idle().send([
         get("/headers?keep-alive=timeout%3D5&proxy-connection=keep-alive&x-a=1"),
     ]);
+    what_connection_names_stays_behind => lines(idle(), &NOMINATIONS);
+    what_connection_names_stays_behind_without_plugins => lines(case(), &NOMINATIONS);
+    hosts_that_are_missing_or_odd => odd_hosts(idle());
+    hosts_that_are_missing_or_odd_without_plugins => odd_hosts(case());
+    two_hosts_are_refused => idle()
+        .send([b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_vec()])
+        .expected_difference("two hosts are refused, as RFC 9112 asks; Envoy makes one of them", &[
+            "-HTTP/1.1 200 OK",
+            "-content-type: application/json",
+            "-x-upstream: echo",
+            "-content-length: 208",
+            "-x-envoy-upstream-service-time: (varies)",
+            "+HTTP/1.1 400 Bad Request",
+            "+content-length: 11",
+            "+content-type: text/plain",
+            "-",
+            "-{\"method\":\"GET\",\"path\":\"/\",\"version\":\"HTTP/1.1\",\"headers\":\
+             [[\"host\",\"a,b\"],[\"x-forwarded-proto\",\"http\"],[\"x-request-id\",\"(varies)\"]],\
+             \"body\":\"\",\"body_encoding\":\"text\",\"trailers\":[]}",
+            "-# upstream",
+            "-GET / HTTP/1.1",
+            "-host: a,b",
+            "-x-forwarded-proto: http",
+            "-x-request-id: (varies)",
+            "+connection: close",
+            "+Bad Request",
+            "+closed after 0 more bytes",
+        ]);
+    a_length_beside_chunks => idle()
+        .send([b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\
+            transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec()])
+        .expected_difference("chunks count, and the connection is closed; Envoy refuses", &[
+            "-HTTP/1.1 400 Bad Request",
+            "-content-length: 11",
+            "-content-type: text/plain",
+            "+HTTP/1.1 200 OK",
+            "+content-type: application/json",
+            "+x-upstream: echo",
+            "+content-length: 244",
+            "+x-envoy-upstream-service-time: (varies)",
+            "-Bad Request",
+            "+{\"method\":\"POST\",\"path\":\"/\",\"version\":\"HTTP/1.1\",\"headers\":\
+             [[\"host\",\"a\"],[\"x-forwarded-proto\",\"http\"],[\"x-request-id\",\"(varies)\"],\
+             [\"transfer-encoding\",\"chunked\"]],\
+             \"body\":\"hello\",\"body_encoding\":\"text\",\"trailers\":[]}",
+            "+# upstream",
+            "+POST / HTTP/1.1",
+            "+host: a",
+            "+x-forwarded-proto: http",
+            "+x-request-id: (varies)",
+            "+transfer-encoding: chunked",
+            "+",
+            "+hello",
+        ]);
     a_client_that_asks_to_close_is_closed => idle().send([
         request("GET", "/", "connection: close\n", ""),
     ]);
