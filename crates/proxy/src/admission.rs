@@ -2,7 +2,7 @@
 //! understand it alike.
 
 use http::header::HOST;
-use http::{Request, Version};
+use http::{Method, Request, Version};
 use wasmplug_api::PathNormalization;
 use wasmplug_host::LocalReply;
 
@@ -31,13 +31,26 @@ pub(crate) fn admit<B>(
     let refuse = |reply: LocalReply| Refusal { reply, closes: is_http1 };
     hop_by_hop::remove_from_request(request.headers_mut(), is_upgrade)
         .map_err(|_| refuse(local_reply::bad_request()))?;
-    if let Some(reply) = refused_host(request) {
+    if let Some(reply) = refused_target(request).or_else(|| refused_host(request)) {
         return Err(refuse(reply));
     }
     path::normalize(request.uri_mut(), level).map_err(|refused| Refusal {
         closes: is_http1 && refused == RefusedPath::Invalid,
         reply: local_reply::refused_path(refused),
     })
+}
+
+/// The answer to a request for a tunnel, and to one whose target has no path though it is for none.
+///
+/// Policies and plugins could not say anything about a path that is not there. Source: Envoy, for
+/// which there is no route for a tunnel.
+fn refused_target<B>(request: &Request<B>) -> Option<LocalReply> {
+    let has_path = request.uri().path_and_query().is_some();
+    match (request.method() == Method::CONNECT, has_path) {
+        (false, true) => None,
+        (true, false) if request.uri().port().is_some() => Some(local_reply::no_tunnel()),
+        _ => Some(local_reply::bad_request()),
+    }
 }
 
 /// The answer to a request that names no host, several, or what cannot be one.
@@ -93,6 +106,22 @@ mod tests {
         for host in ["a b", "a/b", "a?b", "a#b", "a\\b", "<a>", "\"a\"", "a\u{e9}", "a\tb"] {
             assert!(!is_admitted("/", &[host]), "{host}");
         }
+    }
+
+    #[test]
+    fn tunnels_and_targets_without_a_path_are_refused() {
+        let status = |method: Method, target: &str| {
+            let request = Request::builder().method(method).uri(target).header(HOST, "a");
+            let admitted = admit(&mut request.body(()).unwrap(), false, PathNormalization::Base);
+            admitted.err().map(|refusal| refusal.reply.status)
+        };
+        assert_eq!(status(Method::GET, "http://a"), None);
+        assert_eq!(status(Method::GET, "a:80"), Some(400));
+        assert_eq!(status(Method::GET, "a"), Some(400));
+        assert_eq!(status(Method::OPTIONS, "*"), Some(404));
+        assert_eq!(status(Method::CONNECT, "a:80"), Some(404));
+        assert_eq!(status(Method::CONNECT, "a"), Some(400));
+        assert_eq!(status(Method::CONNECT, "/"), Some(400));
     }
 
     #[test]

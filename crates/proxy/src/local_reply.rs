@@ -121,6 +121,11 @@ pub(crate) fn missing_host() -> LocalReply {
     plain(400, String::new(), "missing_host_header")
 }
 
+/// A request for a tunnel. Source: Envoy.
+pub(crate) fn no_tunnel() -> LocalReply {
+    plain(404, String::new(), "route_not_found")
+}
+
 /// A request that is not understood by all in one way. Source: Envoy.
 pub(crate) fn bad_request() -> LocalReply {
     plain(400, "Bad Request".to_owned(), "http1.codec_error")

@@ -211,3 +211,13 @@ fn an_upgrade_that_is_no_websocket_is_not_passed_on() {
         }
     }
 }
+
+#[test]
+fn a_request_has_a_path() {
+    assert_outcomes(&[
+        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", "404"),
+        ("CONNECT / HTTP/1.1\r\nhost: a:80\r\n\r\n", "400"),
+        ("GET a:80 HTTP/1.1\r\nhost: a\r\n\r\n", "400"),
+        ("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", "404 200; GET a /end"),
+    ]);
+}

@@ -145,6 +145,12 @@ cases! {
     what_connection_names_stays_behind_without_plugins => lines(case(), &NOMINATIONS);
     hosts_that_are_missing_or_odd => odd_hosts(idle());
     hosts_that_are_missing_or_odd_without_plugins => odd_hosts(case());
+    targets_without_a_path => [
+        "CONNECT a:80", "CONNECT /", "CONNECT a", "OPTIONS *", "GET a", "GET a:80", "GET http://a",
+    ]
+    .into_iter()
+    .map(|line| format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n"))
+    .fold(case(), |case, bytes| case.send([bytes.into()]));
     two_hosts_are_refused => idle()
         .send([b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_vec()])
         .expected_difference("two hosts are refused, as RFC 9112 asks; Envoy makes one of them", &[
