@@ -1,8 +1,8 @@
 //! What is decided about a request before any filter sees it: whether everybody on its way would
 //! understand it alike.
 
-use http::header::HOST;
-use http::{Method, Request, Version};
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use wasmplug_api::PathNormalization;
 use wasmplug_host::LocalReply;
 
@@ -29,28 +29,53 @@ pub(crate) fn admit<B>(
 ) -> Result<(), Refusal> {
     let is_http1 = request.version() < Version::HTTP_2;
     let refuse = |reply: LocalReply| Refusal { reply, closes: is_http1 };
-    hop_by_hop::remove_from_request(request.headers_mut(), is_upgrade)
-        .map_err(|_| refuse(local_reply::bad_request()))?;
-    if let Some(reply) = refused_target(request).or_else(|| refused_host(request)) {
+    if let Some(reply) = refused_coding(request).or_else(|| refused_target(request)) {
         return Err(refuse(reply));
     }
+    hop_by_hop::remove_from_request(request.headers_mut(), is_upgrade)
+        .map_err(|_| refuse(local_reply::bad_request()))?;
+    if let Some(reply) = refused_host(request) {
+        return Err(refuse(reply));
+    }
+    remove_claims(request.headers_mut());
     path::normalize(request.uri_mut(), level).map_err(|refused| Refusal {
         closes: is_http1 && refused == RefusedPath::Invalid,
         reply: local_reply::refused_path(refused),
     })
 }
 
-/// The answer to a request for a tunnel, and to one whose target has no path though it is for none.
+/// The answer to a body that is coded for this connection in another way than in chunks: it would
+/// be passed on without saying so. Source: RFC 9112, 6.1.
+fn refused_coding<B>(request: &Request<B>) -> Option<LocalReply> {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_known = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    (!codings.all(is_known)).then(local_reply::unknown_coding)
+}
+
+/// The answer to a request for a tunnel, and to one whose method or target no policy knows.
 ///
-/// Policies and plugins could not say anything about a path that is not there. Source: Envoy, for
-/// which there is no route for a tunnel.
+/// Policies and plugins could not say anything about a path that is not there, and what they say
+/// about `GET` would not hold for `get`. Source: Envoy, for which there is no route for a tunnel.
 fn refused_target<B>(request: &Request<B>) -> Option<LocalReply> {
-    let has_path = request.uri().path_and_query().is_some();
-    match (request.method() == Method::CONNECT, has_path) {
-        (false, true) => None,
-        (true, false) if request.uri().port().is_some() => Some(local_reply::no_tunnel()),
+    let (uri, method) = (request.uri(), request.method());
+    let is_http = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
+    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    let has_lower_case = method.as_str().bytes().any(|byte| byte.is_ascii_lowercase());
+    match (method == Method::CONNECT, uri.path_and_query().is_some()) {
+        (false, true) if is_http && !has_user && !has_lower_case => None,
+        (true, false) if uri.port().is_some() => Some(local_reply::no_tunnel()),
         _ => Some(local_reply::bad_request()),
     }
+}
+
+/// Takes away what only a proxy in front could say, which there is none that is trusted: that the
+/// client is inside, that it showed a certificate; and the wish to be asked for the body, which
+/// has been done. Source: Envoy.
+fn remove_claims(headers: &mut HeaderMap) {
+    let is_claim = |name: &HeaderName| {
+        *name == EXPECT || matches!(name.as_str(), "x-envoy-internal" | "x-forwarded-client-cert")
+    };
+    hop_by_hop::retain(headers, |name| !is_claim(name));
 }
 
 /// The answer to a request that names no host, several, or what cannot be one.
@@ -116,12 +141,38 @@ mod tests {
             admitted.err().map(|refusal| refusal.reply.status)
         };
         assert_eq!(status(Method::GET, "http://a"), None);
+        assert_eq!(status(Method::GET, "https://a/"), None);
+        assert_eq!(status(Method::GET, "ftp://a/"), Some(400));
+        assert_eq!(status(Method::GET, "http://user:word@a/"), Some(400));
+        assert_eq!(status(Method::from_bytes(b"X-OWN").unwrap(), "/"), None);
+        assert_eq!(status(Method::from_bytes(b"get").unwrap(), "/"), Some(400));
         assert_eq!(status(Method::GET, "a:80"), Some(400));
         assert_eq!(status(Method::GET, "a"), Some(400));
         assert_eq!(status(Method::OPTIONS, "*"), Some(404));
         assert_eq!(status(Method::CONNECT, "a:80"), Some(404));
         assert_eq!(status(Method::CONNECT, "a"), Some(400));
         assert_eq!(status(Method::CONNECT, "/"), Some(400));
+    }
+
+    #[test]
+    fn what_a_body_is_coded_in_is_not_forgotten() {
+        for (coding, status) in [("chunked", None), ("Chunked", None), ("gzip, chunked", Some(501))]
+        {
+            let request = Request::builder().header(HOST, "a").header(TRANSFER_ENCODING, coding);
+            let admitted = admit(&mut request.body(()).unwrap(), false, PathNormalization::Base);
+            assert_eq!(admitted.err().map(|refusal| refusal.reply.status), status, "{coding}");
+        }
+    }
+
+    #[test]
+    fn claims_about_the_client_are_taken_away() {
+        let mut request = Request::builder().header(HOST, "a").body(()).unwrap();
+        for name in ["x-envoy-internal", "x-forwarded-client-cert", "expect", "x-own"] {
+            request.headers_mut().insert(name, HeaderValue::from_static("1"));
+        }
+        admit(&mut request, false, PathNormalization::Base).unwrap();
+        let left: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["host", "x-own"]);
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn words(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 
 /// Keeps these headers, in their order: removing from an `http` map moves its last entry into the
 /// gap.
-fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
     if headers.keys().all(&stays) {
         return;
     }

@@ -121,6 +121,11 @@ pub(crate) fn missing_host() -> LocalReply {
     plain(400, String::new(), "missing_host_header")
 }
 
+/// A request whose body is coded in a way that is not known here. Source: Envoy.
+pub(crate) fn unknown_coding() -> LocalReply {
+    plain(501, "Not Implemented".to_owned(), "http1.invalid_transfer_encoding")
+}
+
 /// A request for a tunnel. Source: Envoy.
 pub(crate) fn no_tunnel() -> LocalReply {
     plain(404, String::new(), "route_not_found")

@@ -95,6 +95,26 @@ fn odd_hosts(case: Case) -> Case {
     .fold(case, |case, bytes| case.send([bytes.into()]))
 }
 
+/// Requests of odd form, each on a connection of its own.
+fn odd_requests(case: Case) -> Case {
+    let lines = [
+        "get / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\nhost: a\n\n",
+        "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET https://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET ftp://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET http://b?x HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx_a: 1\r\nx-b:\r\nx-c: \t c \t\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx-envoy-internal: true\r\n\
+         x-forwarded-client-cert: By=spiffe://a\r\nx-forwarded-proto: ftp\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nab",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2;x=y\r\nab\r\n00\r\n\r\n",
+    ];
+    lines.into_iter().fold(case, |case, bytes| case.send([bytes.into()]))
+}
+
 /// What `connection` can name.
 const NOMINATIONS: [&str; 22] = [
     "connection: x-a\nx-a: 1\nx-b: 2\n",
@@ -151,6 +171,8 @@ cases! {
     .into_iter()
     .map(|line| format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n"))
     .fold(case(), |case, bytes| case.send([bytes.into()]));
+    requests_of_odd_form => odd_requests(idle());
+    requests_of_odd_form_without_plugins => odd_requests(case());
     two_hosts_are_refused => idle()
         .send([b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_vec()])
         .expected_difference("two hosts are refused, as RFC 9112 asks; Envoy makes one of them", &[
