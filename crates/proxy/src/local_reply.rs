@@ -86,8 +86,8 @@ fn reset_reason(error: &UpstreamError) -> &'static str {
     match error {
         UpstreamError::Connect { .. } => "remote connection failure",
         UpstreamError::ConnectTimeout { .. } => "connection timeout",
-        UpstreamError::Request(_) if error.is_protocol_error() => "protocol error",
-        UpstreamError::Request(_) => "connection termination",
+        _ if error.is_protocol_error() => "protocol error",
+        UpstreamError::Request(_) | UpstreamError::Framing => "connection termination",
     }
 }
 

@@ -85,7 +85,7 @@ impl WorkerMetrics {
 
     pub(crate) fn count_upstream_failure(&self, error: &UpstreamError) {
         bump(match error {
-            UpstreamError::Request(_) => &self.request_failures,
+            UpstreamError::Request(_) | UpstreamError::Framing => &self.request_failures,
             _ => &self.connect_failures,
         });
     }

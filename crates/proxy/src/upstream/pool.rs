@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -71,6 +71,8 @@ pub(crate) enum UpstreamError {
     ConnectTimeout { address: UpstreamAddress },
     #[error("the upstream did not answer")]
     Request(#[source] hyper::Error),
+    #[error("the upstream's answer says in two ways how long it is, or in one that is not known")]
+    Framing,
 }
 
 // === impl UpstreamError ===
@@ -78,7 +80,11 @@ pub(crate) enum UpstreamError {
 impl UpstreamError {
     /// The upstream did answer, but not in HTTP.
     pub(crate) fn is_protocol_error(&self) -> bool {
-        matches!(self, Self::Request(error) if error.is_parse())
+        match self {
+            Self::Request(error) => error.is_parse(),
+            Self::Framing => true,
+            Self::Connect { .. } | Self::ConnectTimeout { .. } => false,
+        }
     }
 }
 
@@ -119,6 +125,9 @@ impl Pool {
                 }
             };
             match sent {
+                Ok(response) if !is_framed_once(response.headers()) => {
+                    return Err(UpstreamError::Framing);
+                }
                 Ok(response) => {
                     return Ok((response, Lease { connection, pool: Rc::clone(self) }));
                 }
@@ -195,6 +204,18 @@ impl Pool {
         };
         Ok(Connection { sender, ends })
     }
+}
+
+/// Whether a response says once how long it is, in a way that is known.
+///
+/// Who reads it otherwise would take a part of it for the next one. Source: RFC 9112, 6.1 and 6.3;
+/// Envoy.
+fn is_framed_once(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.next().is_none_or(|coding| {
+        let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        is_chunked && codings.next().is_none() && !headers.contains_key(CONTENT_LENGTH)
+    })
 }
 
 /// HTTP/2 says the authority in the request's target, not in a `host` header.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use wasmplug_testkit::{RawClient, Reply, Upstream};
+use wasmplug_testkit::{End, RawClient, Reply, Scripted, Upstream};
 
 use crate::harness::{Plugin, Running, Setup};
 
@@ -220,4 +220,42 @@ fn a_request_has_a_path() {
         ("GET a:80 HTTP/1.1\r\nhost: a\r\n\r\n", "400"),
         ("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", "404 200; GET a /end"),
     ]);
+}
+
+/// What two requests get, the first of which the upstream answers with these bytes.
+fn answers(setup: Setup, head_only: bool, bytes: &'static str) -> String {
+    let upstream = Upstream::scripted(move |received| match received.path.as_str() {
+        "/first" => Scripted::raw(bytes, End::KeepAlive),
+        _ => Reply::new(200).body("fine").into(),
+    });
+    let proxy = setup.upstream(upstream).start();
+    let mut client = proxy.client();
+    let method = if head_only { "HEAD" } else { "GET" };
+    let first = client.exchange(format!("{method} /first HTTP/1.1\r\nhost: a\r\n\r\n"));
+    let first =
+        first.map_or("cut".to_owned(), |first| format!("{} {}", first.status, first.text()));
+    // Who was cut needs a new connection.
+    let second = client.get("/second").or_else(|_| proxy.client().get("/second")).unwrap();
+    format!("{first}; {} {}", second.status, second.text())
+}
+
+#[test]
+fn an_upstream_cannot_answer_the_next_request() {
+    const SMUGGLED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled";
+    let plugin = || Plugin::guest("on request_headers:\non response_headers:\non response_body:");
+    for (is_head, bytes) in [
+        (false, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokSMUGGLED"),
+        (false, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nSMUGGLED"),
+        (false, "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nSMUGGLED"),
+        (false, "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\nSMUGGLED"),
+        (false, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nSMUGGLED"),
+        (true, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nSMUGGLED"),
+        (true, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nSMUGGLED"),
+    ] {
+        let bytes: &str = bytes.replace("SMUGGLED", SMUGGLED).leak();
+        for setup in [Setup::new(), Setup::new().plugin(plugin())] {
+            let told = answers(setup, is_head, bytes);
+            assert!(told.ends_with("; 200 fine"), "{bytes:?}: {told}");
+        }
+    }
 }

@@ -141,6 +141,39 @@ const NOMINATIONS: [&str; 22] = [
     "te: trailers;q=0.5\n",
 ];
 
+/// Answers of odd form that Envoy and we take alike.
+const ODD_ANSWERS: [&str; 17] = [
+    "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nx a: 1\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\nx-a : 1\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
+    "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 99 Low\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 999 High\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\nx-a: \u{e9}\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\nx-a: \0\r\ncontent-length: 2\r\n\r\nok",
+    "ICY 200 OK\r\ncontent-length: 2\r\n\r\nok",
+];
+
+/// Each path is answered with the odd answer of that number.
+fn odd_answers(case: Case) -> Case {
+    let answer =
+        |path: &str| path.trim_start_matches('/').parse().ok().map(|n: usize| ODD_ANSWERS[n]);
+    let case = case.upstream(move || {
+        Upstream::scripted(move |received| {
+            Scripted::raw(answer(&received.path).unwrap_or_default(), End::Close)
+        })
+    });
+    (0..ODD_ANSWERS.len()).fold(case, |case, number| case.send([get(&format!("/{number}"))]))
+}
+
 cases! {
     requests_of_every_shape_without_plugins => case().send(shapes());
     requests_of_every_shape_with_an_idle_plugin => idle().send(shapes());
@@ -173,6 +206,8 @@ cases! {
     .fold(case(), |case, bytes| case.send([bytes.into()]));
     requests_of_odd_form => odd_requests(idle());
     requests_of_odd_form_without_plugins => odd_requests(case());
+    answers_of_odd_form => odd_answers(idle());
+    answers_of_odd_form_without_plugins => odd_answers(case());
     two_hosts_are_refused => idle()
         .send([b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_vec()])
         .expected_difference("two hosts are refused, as RFC 9112 asks; Envoy makes one of them", &[
