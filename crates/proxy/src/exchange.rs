@@ -42,6 +42,7 @@ use crate::worker::{Worker, WorkerChain};
 pub(crate) struct StreamReset;
 
 type Answer = Result<Response<DownstreamBody>, StreamReset>;
+type UpstreamAnswer = Result<(Response<Incoming>, Lease), UpstreamError>;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -131,7 +132,7 @@ async fn straight(
     let mut request = Request::from_parts(parts, body);
     announce_body(&mut request);
     let pool = Rc::clone(straight_route(worker, &request));
-    let answer = pool.send(request).await;
+    let answer = without_unasked_switch(pool.send(request).await, upgrade.is_some());
     if let (Some(record), Ok((response, _))) = (&mut record, &answer) {
         record.answered(response.status(), response.headers());
     }
@@ -228,6 +229,7 @@ async fn ask_upstream(
             let Some(asked) = &mut answer else { return Poll::Pending };
             let result = std::task::ready!(asked.as_mut().poll(cx));
             answer = None;
+            let result = without_unasked_switch(result, stream.may_upgrade());
             take_answer(worker, shared, stream, result, begin);
         }
     })
@@ -239,7 +241,7 @@ fn take_answer(
     worker: &Worker,
     shared: &StreamShared,
     stream: &Stream,
-    result: Result<(Response<Incoming>, Lease), UpstreamError>,
+    result: UpstreamAnswer,
     begin: tokio::time::Instant,
 ) {
     match result {
@@ -490,6 +492,16 @@ fn announce_body(request: &mut Request<UpstreamBody>) {
 /// them from every response.
 fn is_framing(name: &HeaderName) -> bool {
     *name == CONNECTION || *name == TRANSFER_ENCODING || *name == UPGRADE
+}
+
+/// Takes an upstream that speaks another protocol, although nobody asked for it, for broken.
+fn without_unasked_switch(answer: UpstreamAnswer, is_asked: bool) -> UpstreamAnswer {
+    match answer {
+        Ok((response, _)) if !is_asked && response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(UpstreamError::UnaskedSwitch)
+        }
+        answer => answer,
+    }
 }
 
 /// Whether the upstream agrees to an upgrade that the client asked for.

@@ -87,7 +87,7 @@ fn reset_reason(error: &UpstreamError) -> &'static str {
         UpstreamError::Connect { .. } => "remote connection failure",
         UpstreamError::ConnectTimeout { .. } => "connection timeout",
         _ if error.is_protocol_error() => "protocol error",
-        UpstreamError::Request(_) | UpstreamError::Framing => "connection termination",
+        _ => "connection termination",
     }
 }
 

@@ -85,8 +85,10 @@ impl WorkerMetrics {
 
     pub(crate) fn count_upstream_failure(&self, error: &UpstreamError) {
         bump(match error {
-            UpstreamError::Request(_) | UpstreamError::Framing => &self.request_failures,
-            _ => &self.connect_failures,
+            UpstreamError::Connect { .. } | UpstreamError::ConnectTimeout { .. } => {
+                &self.connect_failures
+            }
+            _ => &self.request_failures,
         });
     }
 

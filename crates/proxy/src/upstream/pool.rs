@@ -73,6 +73,8 @@ pub(crate) enum UpstreamError {
     Request(#[source] hyper::Error),
     #[error("the upstream's answer says in two ways how long it is, or in one that is not known")]
     Framing,
+    #[error("the upstream switched protocols, for which nobody had asked")]
+    UnaskedSwitch,
 }
 
 // === impl UpstreamError ===
@@ -82,7 +84,7 @@ impl UpstreamError {
     pub(crate) fn is_protocol_error(&self) -> bool {
         match self {
             Self::Request(error) => error.is_parse(),
-            Self::Framing => true,
+            Self::Framing | Self::UnaskedSwitch => true,
             Self::Connect { .. } | Self::ConnectTimeout { .. } => false,
         }
     }

@@ -259,3 +259,14 @@ fn an_upstream_cannot_answer_the_next_request() {
         }
     }
 }
+
+#[test]
+fn an_upstream_cannot_switch_protocols_unasked() {
+    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                          upgrade: h2c\r\n\r\n";
+    let expected = "502 upstream connect error or disconnect/reset before headers. reset reason: \
+                    protocol error; 200 fine";
+    for setup in [Setup::new(), Setup::new().plugin(Plugin::guest("on request_headers:"))] {
+        assert_eq!(answers(setup, false, SWITCH), expected);
+    }
+}
