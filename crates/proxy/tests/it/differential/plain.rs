@@ -152,7 +152,7 @@ const ODD_ANSWERS: [&str; 17] = [
     "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     "HTTP/1.1 200 OK\r\nx a: 1\r\ncontent-length: 2\r\n\r\nok",
     "HTTP/1.1 200 OK\r\nx-a : 1\r\ncontent-length: 2\r\n\r\nok",
-    "HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
+    "HTTP/1.1 200 OK\nconnection: close\ncontent-length: 2\n\nok",
     "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
     "HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok",
     "HTTP/1.1 99 Low\r\ncontent-length: 2\r\n\r\nok",
@@ -164,12 +164,14 @@ const ODD_ANSWERS: [&str; 17] = [
 
 /// Each path is answered with the odd answer of that number.
 fn odd_answers(case: Case) -> Case {
-    let answer =
-        |path: &str| path.trim_start_matches('/').parse().ok().map(|n: usize| ODD_ANSWERS[n]);
+    // Else Envoy may send the next request over the connection that is about to be closed.
+    let answer = |path: &str| {
+        let number: Option<usize> = path.trim_start_matches('/').parse().ok();
+        let answer = number.map_or("", |number| ODD_ANSWERS[number]);
+        answer.replacen("\r\n", "\r\nconnection: close\r\n", 1)
+    };
     let case = case.upstream(move || {
-        Upstream::scripted(move |received| {
-            Scripted::raw(answer(&received.path).unwrap_or_default(), End::Close)
-        })
+        Upstream::scripted(move |received| Scripted::raw(answer(&received.path), End::Close))
     });
     (0..ODD_ANSWERS.len()).fold(case, |case, number| case.send([get(&format!("/{number}"))]))
 }
