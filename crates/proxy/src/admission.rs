@@ -1,8 +1,8 @@
 //! What is decided about a request before any filter sees it: whether everybody on its way would
 //! understand it alike.
 
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Version};
 use wasmplug_api::PathNormalization;
 use wasmplug_host::LocalReply;
 
@@ -18,7 +18,8 @@ pub(crate) struct Refusal {
     pub(crate) closes: bool,
 }
 
-/// Takes away what concerns the client's connection, and brings the path into its one form.
+/// Takes away what concerns the client's connection or what no client is believed, and brings the
+/// path into its one form.
 ///
 /// # Errors
 /// The answer, if the request is to be refused.
@@ -37,7 +38,6 @@ pub(crate) fn admit<B>(
     if let Some(reply) = refused_host(request) {
         return Err(refuse(reply));
     }
-    remove_claims(request.headers_mut());
     path::normalize(request.uri_mut(), level).map_err(|refused| Refusal {
         closes: is_http1 && refused == RefusedPath::Invalid,
         reply: local_reply::refused_path(refused),
@@ -68,16 +68,6 @@ fn refused_target<B>(request: &Request<B>) -> Option<LocalReply> {
     }
 }
 
-/// Takes away what only a proxy in front could say, which there is none that is trusted: that the
-/// client is inside, that it showed a certificate; and the wish to be asked for the body, which
-/// has been done. Source: Envoy.
-fn remove_claims(headers: &mut HeaderMap) {
-    let is_claim = |name: &HeaderName| {
-        *name == EXPECT || matches!(name.as_str(), "x-envoy-internal" | "x-forwarded-client-cert")
-    };
-    hop_by_hop::retain(headers, |name| !is_claim(name));
-}
-
 /// The answer to a request that names no host, several, or what cannot be one.
 ///
 /// What chooses a route, a policy and the upstream's answer by the host would otherwise not choose
@@ -105,6 +95,8 @@ const fn is_of_host(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn is_admitted(target: &str, hosts: &[&str]) -> bool {

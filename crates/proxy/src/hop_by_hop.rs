@@ -1,6 +1,7 @@
-//! Headers that concern one connection only and are never passed on.
+//! Headers that are never passed on: those that concern one connection only, and those that no
+//! client is believed.
 
-use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
@@ -28,7 +29,7 @@ pub(crate) fn remove(headers: &mut HeaderMap) {
 }
 
 /// The same for the request of a client, with what its `connection` header names. Of `te` only
-/// `trailers` stays. What a WebSocket needs stays too.
+/// `trailers` stays. What a WebSocket needs stays too, and what no client is believed goes.
 ///
 /// It is done before filters add anything, so that a client cannot take away what they added.
 /// Source: RFC 9110, 7.6.1 and 10.1.4; Envoy.
@@ -40,22 +41,32 @@ pub(crate) fn remove_from_request(
     is_upgrade: bool,
 ) -> Result<(), RefusedNomination> {
     let nominated = nominated(headers)?;
-    if headers.get_all(TE).iter().any(|te| te != "trailers") {
-        if headers.get_all(TE).iter().flat_map(words).any(|word| word == b"trailers") {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        } else {
-            retain(headers, |name| *name != TE);
-        }
+    let is_te_odd = headers.get_all(TE).iter().any(|te| te != "trailers");
+    let has_trailers =
+        is_te_odd && headers.get_all(TE).iter().flat_map(words).any(|word| word == b"trailers");
+    if has_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     let stays = |name: &HeaderName| {
         let is_needed = is_upgrade && (*name == CONNECTION || *name == UPGRADE);
-        (is_needed || !is_hop_by_hop(name)) && !nominated.contains(name)
+        let is_odd_te = is_te_odd && !has_trailers && *name == TE;
+        (is_needed || !is_hop_by_hop(name))
+            && !is_odd_te
+            && !is_claim(name)
+            && !nominated.contains(name)
     };
     retain(headers, stays);
     if is_upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     Ok(())
+}
+
+/// Whether a header says what only a proxy in front could say, which there is none that is trusted:
+/// that the client is inside, that it showed a certificate; or wishes to be asked for the body,
+/// which has been done. Source: Envoy.
+fn is_claim(name: &HeaderName) -> bool {
+    *name == EXPECT || matches!(name.as_str(), "x-envoy-internal" | "x-forwarded-client-cert")
 }
 
 /// Names of further headers that `connection` takes away.
@@ -90,7 +101,7 @@ fn words(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 
 /// Keeps these headers, in their order: removing from an `http` map moves its last entry into the
 /// gap.
-pub(crate) fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
+fn retain(headers: &mut HeaderMap, stays: impl Fn(&HeaderName) -> bool) {
     if headers.keys().all(&stays) {
         return;
     }
