@@ -24,7 +24,13 @@ fn authorizer_that(
 
 /// The same without a cluster.
 fn plain(settings: &str) -> Case {
-    let resources = format!(
+    let provider = "envoyExtAuthzHttp: {service: authz.example, port: 8000, timeout: 5s";
+    case().resources(&asking(&format!("{provider}{settings}}}")))
+}
+
+/// Everything but `/open` is asked about at this provider.
+pub(super) fn asking(provider: &str) -> String {
+    format!(
         "apiVersion: v1
 kind: ConfigMap
 metadata: {{name: istio, namespace: istio-system}}
@@ -32,7 +38,7 @@ data:
   mesh: |
     extensionProviders:
     - name: ext
-      envoyExtAuthzHttp: {{service: authz.example, port: 8000, timeout: 5s{settings}}}
+      {provider}
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -42,8 +48,7 @@ spec:
   provider: {{name: ext}}
   rules: [{{to: [{{operation: {{notPaths: [/open]}}}}]}}]
 "
-    );
-    case().resources(&resources)
+    )
 }
 
 /// Allows, denies or fails by what the path contains.

@@ -10,6 +10,7 @@ use wasmplug_testkit::envoy::{Envoy, EnvoyBuilder};
 use wasmplug_testkit::{Upstream, UpstreamThread};
 
 use super::case::{Request, get, post, request};
+use super::ext_authz::asking;
 use super::istio_config;
 use super::transcript::Transcript;
 use crate::harness::{GrpcServer, Modules, Plugin, Setup, workload};
@@ -242,22 +243,8 @@ fn telling() -> Plugin {
 const CLUSTER: &str = "outbound|9000||authz.example";
 
 fn compare(settings: &str, requests: &[Request]) {
-    let resources = format!(
-        "apiVersion: v1
-kind: ConfigMap
-metadata: {{name: istio, namespace: istio-system}}
-data:
-  mesh: |
-    extensionProviders:
-    - name: ext
-      envoyExtAuthzGrpc: {{service: authz.example, port: 9000{settings}}}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {{name: ask, namespace: default}}
-spec: {{action: CUSTOM, provider: {{name: ext}}, rules: [{{to: [{{operation: {{notPaths: [/open]}}}}]}}]}}
-"
-    );
+    let provider = "envoyExtAuthzGrpc: {service: authz.example, port: 9000";
+    let resources = asking(&format!("{provider}{settings}}}"));
     let upstream = UpstreamThread::start(Upstream::echo()).unwrap();
     let converse = |proxy: SocketAddr| {
         let mut transcript = Transcript::new(&[], false);
