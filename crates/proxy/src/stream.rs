@@ -420,8 +420,8 @@ impl Inner {
             Side::Request if self.is_grpc => to_upstream.feed(bytes),
             Side::Request => {}
             Side::Response => {
-                let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                shared.sent_bytes.set(shared.sent_bytes.get().saturating_add(count));
+                let sent = shared.sent_bytes.get().saturating_add(bodies::count(bytes));
+                shared.sent_bytes.set(sent);
             }
         }
     }

@@ -136,6 +136,7 @@ impl Inner {
     }
 }
 
-fn count(bytes: &Bytes) -> u64 {
+/// How many there are.
+pub(super) fn count(bytes: &Bytes) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
