@@ -200,6 +200,9 @@ fn listening_for(end: &'static str) -> (RawUpstream, mpsc::Receiver<String>) {
         }
         heard.send(text.to_ascii_lowercase()).unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").unwrap();
+        // What is left unread, such as the last chunk, would reset the connection.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        while let Ok(1..) = stream.read(&mut bytes) {}
     });
     (upstream, listen)
 }
