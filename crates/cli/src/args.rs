@@ -102,6 +102,7 @@ Examples:
   wasmplug run -f plugins/ --upstream localhost:3000 --role gateway --listen 0.0.0.0:80
   wasmplug run -f bookinfo.yaml plugins/ --upstream localhost:9080 --workload productpage-v1
   wasmplug run -f p.yaml --upstream localhost:3000 --cluster api=localhost:4000 --route /api=api
+  wasmplug run -f p.yaml --upstream localhost:3000 --access-log - --access-log-format json
   wasmplug run -f network.yaml --upstream localhost:5432 --protocol tcp")]
 pub(crate) struct RunArguments {
     #[command(flatten)]
@@ -142,6 +143,13 @@ pub(crate) struct RunArguments {
     /// because clients see it.
     #[arg(long)]
     pub(crate) server_timing: bool,
+    /// Write a line about each request to this file, or to standard output with `-`; every call of
+    /// plugins is timed then.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access_log: Option<PathBuf>,
+    /// How a line of the access log is written: in Istio's default text format, or as JSON.
+    #[arg(long, value_enum, default_value_t = AccessLogEncoding::Text, requires = "access_log")]
+    pub(crate) access_log_format: AccessLogEncoding,
     #[command(flatten)]
     pub(crate) store: StoreArguments,
     /// How often to look whether tags were moved although no file has changed, such as 30s, 10m or
@@ -150,6 +158,15 @@ pub(crate) struct RunArguments {
     pub(crate) refresh_interval: Option<Duration>,
     #[command(flatten)]
     pub(crate) logging: LoggingArguments,
+}
+
+/// How a line of the access log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessLogEncoding {
+    /// Values in a fixed order.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// What clients speak.

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, LifeSpan, PropertyValue, StreamHost};
 
+use crate::access_log::AccessLog;
 use crate::callout::Clusters;
 use crate::filters::jwt_authn;
 use crate::filters::rbac;
@@ -52,8 +53,10 @@ pub(crate) struct Surroundings {
     pub(crate) idle: IdleWatch,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) clusters: Rc<Clusters>,
-    /// Responses tell how long each plugin took.
-    pub(crate) has_server_timing: bool,
+    /// Every callback of plugins is timed, because somebody tells how long each took.
+    pub(crate) is_timing_all: bool,
+    /// Where a line about each stream goes.
+    pub(crate) access_log: Option<AccessLog>,
 }
 
 /// An exchange with the upstream, as far as it has got.
@@ -202,6 +205,11 @@ impl StreamShared {
     /// Time since the stream began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Where a line about the stream goes.
+    pub(crate) fn access_log(&self) -> Option<&AccessLog> {
+        self.connection.surroundings.access_log.as_ref()
     }
 
     /// The connection that the stream is on.

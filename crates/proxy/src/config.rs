@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::access_log::AccessLog;
 use crate::node::Node;
 use crate::route::Route;
 use crate::upstream::UpstreamAddress;
@@ -36,6 +37,8 @@ pub struct ProxyConfig {
     /// Whether responses tell in a `server-timing` header how long each plugin took until then; for
     /// development, because clients see it. Default: false.
     pub has_server_timing: bool,
+    /// Where a line about each stream goes. Default: nowhere.
+    pub access_log: Option<AccessLog>,
     /// Limits of a stream and of a connection.
     pub limits: ProxyLimits,
 }
@@ -95,6 +98,7 @@ impl ProxyConfig {
             workers: 1,
             server_name: HeaderValue::from_static("wasmplug"),
             has_server_timing: false,
+            access_log: None,
             limits: ProxyLimits::default(),
         }
     }

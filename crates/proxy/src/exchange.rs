@@ -22,6 +22,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
 
+use crate::access_log::AccessRecord;
 use crate::admission::{self, Refusal};
 use crate::attributes::{ConnectionInfo, StreamShared, UpstreamExchange, flags};
 use crate::body::{
@@ -59,14 +60,14 @@ pub(crate) async fn serve(
     let upgrade = upgrade::asked_for(&mut request);
     let level = chain.path_normalization();
     if let Err(refusal) = admission::admit(&mut request, upgrade.is_some(), level) {
-        return Ok(refuse(&worker, &request, refusal));
+        return Ok(refuse(&worker, connection, &request, refusal));
     }
     prepare_request(request.headers_mut());
     if request.version() == Version::HTTP_2 {
         join_cookies(request.headers_mut());
     }
     let is_head = *request.method() == Method::HEAD;
-    let answer = if chain.is_straight() {
+    let answer = if chain.is_straight() && worker.surroundings().access_log.is_none() {
         straight(&worker, &chain, request, upgrade).await
     } else {
         let is_http1 = request.version() < Version::HTTP_2;
@@ -93,15 +94,23 @@ pub(crate) async fn serve(
 fn refuse(
     worker: &Worker,
     request: &Request<Incoming>,
+    connection: Rc<ConnectionInfo>,
     refusal: Refusal,
 ) -> Response<DownstreamBody> {
     let is_grpc = local_reply::is_grpc(request.headers().get(http::header::CONTENT_TYPE));
     let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
+    let (status, details) = (refusal.reply.status, refusal.reply.details.clone());
     if refusal.closes {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     worker.metrics().count_answer(Some(answer.status()));
     answer
+    if let Some(log) = &worker.surroundings().access_log {
+        let shared = StreamShared::new(connection, request.version());
+        shared.response_code.set(Some(status));
+        shared.set_details(details);
+        log.write(&AccessRecord::of_request(request), &shared, std::iter::empty());
+    }
 }
 
 /// Without filters nothing is taken apart.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
+mod access_log;
 mod admin;
 mod admission;
 mod attributes;
@@ -43,6 +44,7 @@ mod upgrade;
 mod upstream;
 mod worker;
 
+pub use self::access_log::{AccessLog, AccessLogFormat, AccessLogSink};
 pub use self::builder::{BuildError, PullOptions, SnapshotBuilder};
 pub use self::callout::find_cluster;
 pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};

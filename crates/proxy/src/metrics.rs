@@ -20,6 +20,7 @@ use wasmplug_host::{BUCKETS, Host, LimitKind, MetricValue};
 use wasmplug_module::StoreCounters;
 
 pub(crate) use self::rbac::RbacCounters;
+use crate::access_log::AccessLog;
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::jwt_authn::RuleKeys;
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
@@ -50,6 +51,7 @@ struct ProxyCollector {
     workers: Vec<Arc<WorkerMetrics>>,
     publisher: Publisher,
     host: Arc<Host>,
+    access_log: Option<AccessLog>,
 }
 
 /// Names and values of labels.
@@ -115,9 +117,10 @@ pub(crate) fn registry(
     workers: Vec<Arc<WorkerMetrics>>,
     publisher: Publisher,
     host: Arc<Host>,
+    access_log: Option<AccessLog>,
 ) -> Registry {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(ProxyCollector { workers, publisher, host }));
+    registry.register_collector(Box::new(ProxyCollector { workers, publisher, host, access_log }));
     registry
 }
 
@@ -181,6 +184,13 @@ impl ProxyCollector {
         rbac::encode_rbac(out, "tcp", &self.workers, |worker| &worker.tcp_rbac, tcp)
     }
 
+    fn encode_access_log(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let Some(log) = &self.access_log else { return Ok(()) };
+        let (name, help) = ("wasmplug_access_log_lost_lines", "Lines that there was no room for");
+        let lost = [(Vec::new(), log.sink.lost_lines())];
+        encode(out, name, help, MetricType::Counter, &lost)
+    }
+
     fn encode_limits(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let counters = self.host.limit_counters();
         let hits: Vec<Sample> = LimitKind::ALL
@@ -226,6 +236,7 @@ impl Collector for ProxyCollector {
         encode_authentication(&mut out, &snapshot)?;
         encode_modules(&mut out, snapshot.modules)?;
         self.encode_limits(&mut out)?;
+        self.encode_access_log(&mut out)?;
         if let Some(stats) = &snapshot.stats {
             stats.encode(&mut out)?;
         }

@@ -138,7 +138,12 @@ impl Proxy {
             proxy.admin = Some(local_address(&listener, address, "admin")?);
             let state = AdminState {
                 publisher: proxy.publisher.clone(),
-                registry: registry(all_metrics, proxy.publisher.clone(), host),
+                registry: registry(
+                    all_metrics,
+                    proxy.publisher.clone(),
+                    host,
+                    config.access_log.clone(),
+                ),
                 applied: proxy.applied.clone(),
             };
             proxy.spawn("admin".into(), move || Admin::new(state).run(listener, stopped))?;

@@ -18,10 +18,12 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use wasmplug_host::{BodyBuffer, Fields, LocalReply, LogFields, Pseudo};
 
+use crate::access_log::AccessRecord;
 use crate::attributes::{StreamShared, flags};
 use crate::body::{BodyError, LeasedBody};
 use crate::chain::{Filters, Pipeline};
 use crate::filter::{Interrupt, Resume, Side};
+use crate::filters::AnyFilter;
 use crate::filters::stats::MessageCount;
 use crate::local_reply::{self, ReplyContext};
 use crate::worker::WorkerChain;
@@ -63,6 +65,8 @@ struct Inner {
     /// Both sides of an upgrade, as far as they agreed to it.
     upgrade: Upgrade,
     log_fields: LogFields,
+    /// What the access log tells of the request, if there is one.
+    access: Option<Box<AccessRecord>>,
     /// Host that the request named, if metrics tell it.
     host: Option<HeaderValue>,
     /// What the upstream was sent and what it sent, in messages if they are gRPC.
@@ -120,6 +124,7 @@ impl Stream {
             is_grpc: false,
             upgrade: Upgrade { client: upgrade, upstream: None },
             log_fields: LogFields::default(),
+            access: None,
             host: None,
             messages: Default::default(),
         };
@@ -130,6 +135,7 @@ impl Stream {
     pub(crate) fn start_request(&self, headers: Fields) {
         let inner = &mut *self.inner.borrow_mut();
         inner.is_grpc = local_reply::is_grpc(headers.get_name(&http::header::CONTENT_TYPE));
+        inner.access = self.shared.access_log().map(|_| AccessRecord::of_fields(&headers));
         if let Some(stats) = inner.chain.stats() {
             inner.messages = [inner.is_grpc; 2].map(MessageCount::new);
             inner.host = headers.pseudo(Pseudo::Authority).filter(|_| stats.wants_host()).cloned();
@@ -358,7 +364,7 @@ impl Stream {
     /// Source: W3C, "Server Timing"; in milliseconds.
     pub(crate) fn server_timing(&self) -> Option<HeaderValue> {
         let inner = self.inner.borrow();
-        let told = inner.filters.iter().filter_map(crate::filters::AnyFilter::time_spent);
+        let told = inner.filters.iter().filter_map(AnyFilter::time_spent);
         let told = told.map(|(name, time)| {
             let milliseconds = time.as_secs_f64() * 1000.0;
             format!("{};desc=\"{name}\";dur={milliseconds:.3}", name.name.replace('~', "."))
@@ -370,7 +376,7 @@ impl Stream {
     /// Whether somebody will look at the headers after the stream.
     pub(crate) fn wants_log(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.filters.iter().any(crate::filters::AnyFilter::wants_log)
+        inner.filters.iter().any(AnyFilter::wants_log)
             || inner.chain.stats().is_some_and(|stats| stats.spec().looks_at_streams())
     }
 
@@ -393,7 +399,11 @@ impl Stream {
             fields = filter.on_log(fields);
         }
         inner.record(&self.shared, &fields);
-        inner.filters.iter_mut().for_each(crate::filters::AnyFilter::finish);
+        if let Some((log, access)) = self.shared.access_log().zip(inner.access.take()) {
+            let times = inner.filters.iter().filter_map(AnyFilter::time_spent);
+            log.write(&access, &self.shared, times);
+        }
+        inner.filters.iter_mut().for_each(AnyFilter::finish);
     }
 }
 

@@ -94,7 +94,8 @@ impl WorkerSeed {
             idle,
             metrics: Arc::clone(&self.metrics),
             clusters: Rc::clone(&clusters),
-            has_server_timing: self.config.has_server_timing,
+            is_timing_all: self.config.has_server_timing || self.config.access_log.is_some(),
+            access_log: self.config.access_log.clone(),
         });
         let worker = Rc::new(Worker {
             config: self.config,

@@ -12,6 +12,7 @@ use wasmplug_proxy::{
     ListenerProtocol, Node, Proxy, ProxyConfig, StartProxyError, UpstreamAddress,
 };
 
+use crate::access_log;
 use crate::args::{Protocol, RunArguments};
 use crate::chain::counted;
 use crate::diagnostics::WithHint;
@@ -47,7 +48,9 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.
     let plan = reconciler.plan(&sources)?;
     let target = Target::find(&arguments.workload, &sources.resources())?;
-    let config = proxy_config(arguments, node(&target.workload), environment);
+    let (access_log, _access_log_writer) = access_log::open(arguments)?.unzip();
+    let config =
+        ProxyConfig { access_log, ..proxy_config(arguments, node(&target.workload), environment) };
     let upstream = config.upstream.to_string();
     let workers = config.workers;
     let scheme = match arguments.protocol {

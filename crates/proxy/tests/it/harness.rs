@@ -239,21 +239,21 @@ impl Setup {
         Self { upstream, ..self }
     }
 
-    /// Changes settings of the proxy.
+    /// Changes settings of the proxy, after what was changed before.
     pub(crate) fn tune(self, tune: impl FnOnce(&mut ProxyConfig) + 'static) -> Self {
-        Self { tune: Box::new(tune), ..self }
+        let before = self.tune;
+        Self {
+            tune: Box::new(|config| {
+                before(config);
+                tune(config);
+            }),
+            ..self
+        }
     }
 
     /// Serves the admin pages as well.
     pub(crate) fn admin(self) -> Self {
-        let tune = self.tune;
-        Self {
-            tune: Box::new(|config| {
-                tune(config);
-                config.admin = Some(([127, 0, 0, 1], 0).into());
-            }),
-            ..self
-        }
+        self.tune(|config| config.admin = Some(([127, 0, 0, 1], 0).into()))
     }
 
     /// Other limits of VMs than patient ones.

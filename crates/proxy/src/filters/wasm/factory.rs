@@ -102,7 +102,7 @@ impl WasmFactory {
     /// plugin has already started elsewhere, and the fail strategy decides.
     pub(crate) fn start(spec: Arc<PluginSpec>, home: Rc<PluginHome>) -> Rc<Self> {
         let (plugin, generation) = (RefCell::new(None), Cell::new(0));
-        let costs = spec.stats.costs().for_worker(home.surroundings.has_server_timing);
+        let costs = spec.stats.costs().for_worker(home.surroundings.is_timing_all);
         let runner = Rc::new(Runner { spec, plugin, generation, costs });
         let services = Rc::new(WorkerServices::new(Rc::downgrade(&runner), Rc::clone(&home)));
         let factory = Rc::new(Self { home, runner, services, back_off: Cell::default() });
