@@ -34,8 +34,10 @@ struct DebianTool {
     version_argument: &'static str,
 }
 
-const DEBIAN_TOOLS: [DebianTool; 8] = [
+const DEBIAN_TOOLS: [DebianTool; 10] = [
     DebianTool { program: "wrk", package: "wrk", version_argument: "-v" },
+    DebianTool { program: "h2load", package: "nghttp2-client", version_argument: "--version" },
+    DebianTool { program: "valgrind", package: "valgrind", version_argument: "--version" },
     DebianTool { program: "nginx", package: "nginx", version_argument: "-v" },
     DebianTool {
         program: "docker-registry",
