@@ -1,14 +1,17 @@
 //! The proxies that are measured, and how each is told to do the same.
 
+mod envoy;
+mod nginx;
+pub(super) mod wasmplug;
+
 use std::env;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 use fs_err as fs;
-use serde_json::{Value, json};
 
+use crate::bench::workload::{Case, Workload};
 use crate::process;
 use crate::repository::Repository;
 use crate::tools;
@@ -45,6 +48,27 @@ pub(super) struct Ports {
     pub(super) upstream: u16,
 }
 
+/// What clients are shown over TLS.
+pub(super) struct Certificate {
+    pub(super) chain: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// What the programs are needed for.
+pub(super) struct Needs<'a> {
+    pub(super) engines: &'a [Engine],
+    pub(super) workloads: &'a [Workload],
+    /// The product, instead of building it.
+    pub(super) binary: Option<&'a Path>,
+    /// Another build of it.
+    pub(super) before: Option<&'a Path>,
+}
+
+/// How to get what is missing.
+const HINT: &str = "run `cargo xtask tools`";
+
+// === impl Engine ===
+
 impl Engine {
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -60,251 +84,155 @@ impl Engine {
     }
 }
 
+// === impl Programs ===
+
 impl Programs {
-    /// Finds the programs of these engines and builds ours.
+    /// Finds the programs, builds ours, and makes a certificate if one is needed.
     ///
     /// # Errors
     ///
     /// If one is missing; the text says how to get it.
-    pub(super) fn find(
-        repository: &Repository,
-        engines: &[Engine],
-        before: Option<&Path>,
-    ) -> anyhow::Result<Self> {
-        let hint = "run `cargo xtask tools`";
-        for program in ["wrk", "nginx", "taskset", "setpriv"] {
-            ensure!(process::find(program).is_some(), "`{program}` is missing; {hint}");
-        }
+    pub(super) fn find(repository: &Repository, needs: &Needs<'_>) -> anyhow::Result<Self> {
         let envoy = env::var_os("WASMPLUG_ENVOY")
             .map_or_else(|| repository.tools(tools::ENVOY_LINK), PathBuf::from);
-        if engines.contains(&Engine::Envoy) {
-            ensure!(envoy.exists(), "no Envoy at `{}`; {hint}", envoy.display());
+        if needs.engines.contains(&Engine::Envoy) {
+            ensure!(envoy.exists(), "no Envoy at `{}`; {HINT}", envoy.display());
         }
-        if engines.contains(&Engine::Wasmplug) {
-            process::run(
-                Command::new("cargo")
-                    .args(["build", "--profile", "dist", "--package", "wasmplug"])
-                    .current_dir(repository.path("")),
-            )?;
+        for program in programs(needs.workloads) {
+            ensure!(process::find(program).is_some(), "`{program}` is missing; {HINT}");
         }
+        let wasmplug = match needs.binary {
+            Some(binary) => existing(binary)?,
+            None if needs.engines.contains(&Engine::Wasmplug) => build(repository, "dist")?,
+            None => repository.target("dist/wasmplug"),
+        };
         let work = repository.target("bench");
         fs::create_dir_all(&work)?;
+        if needs.workloads.contains(&Workload::Tls) {
+            Certificate::in_folder(&work).make()?;
+        }
         Ok(Self {
-            wasmplug: repository.target("dist/wasmplug"),
-            before: before.map(Path::to_owned),
+            wasmplug,
+            before: needs.before.map(existing).transpose()?,
             envoy,
             nginx: process::find("nginx").context("`nginx` is missing")?,
-            module: repository.path("plugins/prebuilt/tag-headers-rust.wasm"),
+            module: module(repository),
             work,
         })
     }
 
-    /// Writes the configuration of an engine and returns the command that runs it, in the
-    /// foreground as one process.
-    pub(super) fn command(
-        &self,
-        engine: Engine,
-        plugins: usize,
-        ports: &Ports,
-    ) -> anyhow::Result<Command> {
-        match engine {
-            Engine::Wasmplug => self.wasmplug(&self.wasmplug, plugins, ports),
+    /// Writes the configuration of an engine and returns the command that runs it in the
+    /// foreground.
+    pub(super) fn command(&self, case: Case, ports: &Ports) -> anyhow::Result<Command> {
+        let Self { work, module, .. } = self;
+        match case.engine {
+            Engine::Wasmplug => wasmplug::command(&self.wasmplug, work, module, case, ports),
             Engine::Before => {
                 let program = self.before.as_deref();
                 let program = program.context("name the other build with `--before FILE`")?;
-                self.wasmplug(program, plugins, ports)
+                wasmplug::command(program, work, module, case, ports)
             }
-            Engine::Envoy => self.envoy(plugins, ports),
-            Engine::Nginx => self.nginx("nginx-proxy", &nginx_proxy(ports)),
+            Engine::Envoy => envoy::command(&self.envoy, work, module, case, ports),
+            Engine::Nginx => nginx::proxy(&self.nginx, work, case, ports),
         }
     }
 
-    /// The upstream of all: nginx that answers 96 bytes.
+    /// The upstream of all.
     pub(super) fn upstream(&self, port: u16) -> anyhow::Result<Command> {
-        self.nginx("nginx-upstream", &nginx_upstream(port))
-    }
-
-    fn wasmplug(&self, program: &Path, plugins: usize, ports: &Ports) -> anyhow::Result<Command> {
-        let folder = self.work.join("wasmplug");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder)?;
-        if plugins > 0 {
-            fs::write(folder.join("plugins.yaml"), wasm_plugins(plugins, &self.module))?;
-        }
-        let mut command = Command::new(program);
-        command.arg("run").arg("-f").arg(folder);
-        for (option, port) in
-            [("--listen", ports.listen), ("--admin", ports.admin), ("--upstream", ports.upstream)]
-        {
-            command.args([option, &format!("127.0.0.1:{port}")]);
-        }
-        command.args(["--workers", "1"]);
-        Ok(command)
-    }
-
-    fn envoy(&self, plugins: usize, ports: &Ports) -> anyhow::Result<Command> {
-        let path = self.work.join("envoy.yaml");
-        // JSON is YAML.
-        let bootstrap = envoy_bootstrap(plugins, &self.module, ports);
-        fs::write(&path, serde_json::to_string_pretty(&bootstrap)?)?;
-        let mut command = Command::new(&self.envoy);
-        command.args(["--concurrency", "1", "--disable-hot-restart"]);
-        command.args(["--log-level", "warning", "--config-path"]).arg(path);
-        Ok(command)
-    }
-
-    fn nginx(&self, name: &str, http: &str) -> anyhow::Result<Command> {
-        let folder = self.work.join(name);
-        fs::create_dir_all(&folder)?;
-        let path = folder.join("nginx.conf");
-        fs::write(&path, nginx_configuration(http))?;
-        let mut command = Command::new(&self.nginx);
-        command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c").arg(path);
-        Ok(command)
+        nginx::upstream(&self.nginx, &self.work, port)
     }
 }
 
-/// One resource for each plugin, in the order of their tags.
-fn wasm_plugins(plugins: usize, module: &Path) -> String {
-    let mut text = String::new();
-    for index in 0..plugins {
-        let priority = plugins - index;
-        write!(
-            text,
-            "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata:\n  \
-             name: tag-{index}\nspec:\n  url: file://{}\n  phase: AUTHN\n  priority: {priority}\n  \
-             pluginConfig:\n    tag: p{index}\n",
-            module.display()
-        )
-        .expect("writing to a string cannot fail");
+// === impl Certificate ===
+
+impl Certificate {
+    /// Where it lies in the folder of a run.
+    pub(super) fn in_folder(work: &Path) -> Self {
+        Self { chain: work.join("certificate.pem"), key: work.join("key.pem") }
     }
-    text
+
+    /// Makes a new one with a key on the curve P-256.
+    fn make(&self) -> anyhow::Result<()> {
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        command.args(["-nodes", "-days", "30", "-subj", "/CN=bench"]);
+        command.args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"]).arg(&self.key);
+        process::output(command.arg("-out").arg(&self.chain))?;
+        Ok(())
+    }
 }
 
-fn envoy_bootstrap(plugins: usize, module: &Path, ports: &Ports) -> Value {
-    const TYPES: &str = "type.googleapis.com/envoy.extensions.filters";
-    let mut filters: Vec<Value> = (0..plugins)
-        .map(|index| {
-            json!({
-                "name": format!("tag-{index}"),
-                "typed_config": {
-                    "@type": format!("{TYPES}.http.wasm.v3.Wasm"),
-                    "config": {
-                        "name": format!("tag-{index}"),
-                        "root_id": format!("tag-{index}"),
-                        "configuration": {
-                            "@type": "type.googleapis.com/google.protobuf.StringValue",
-                            "value": format!("p{index}"),
-                        },
-                        "vm_config": {
-                            "vm_id": format!("vm-{index}"),
-                            "runtime": "envoy.wasm.runtime.v8",
-                            "code": { "local": { "filename": module } },
-                        },
-                    },
-                },
-            })
-        })
-        .collect();
-    filters.push(json!({
-        "name": "envoy.filters.http.router",
-        "typed_config": { "@type": format!("{TYPES}.http.router.v3.Router") },
-    }));
-    let routes = json!([{ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }]);
-    let manager = json!({
-        "@type": format!("{TYPES}.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": "bench",
-        "route_config": {
-            "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes }],
-        },
-        "http_filters": filters,
-    });
-    json!({
-        "static_resources": {
-            "listeners": [{
-                "address": address(ports.listen),
-                "filter_chains": [{
-                    "filters": [{ "name": "http", "typed_config": manager }],
-                }],
-            }],
-            "clusters": [{
-                "name": "upstream",
-                "type": "STATIC",
-                "load_assignment": {
-                    "cluster_name": "upstream",
-                    "endpoints": [{
-                        "lb_endpoints": [{ "endpoint": { "address": address(ports.upstream) } }],
-                    }],
-                },
-            }],
-        },
-    })
+/// The plugin that is measured.
+pub(super) fn module(repository: &Repository) -> PathBuf {
+    repository.path("plugins/prebuilt/tag-headers-rust.wasm")
 }
 
-fn address(port: u16) -> Value {
-    json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
+/// Builds the product with a profile.
+pub(super) fn build(repository: &Repository, profile: &str) -> anyhow::Result<PathBuf> {
+    process::run(
+        Command::new("cargo")
+            .args(["build", "--profile", profile, "--package", "wasmplug"])
+            .current_dir(repository.path("")),
+    )?;
+    Ok(repository.target(profile).join("wasmplug"))
 }
 
-/// One process that writes nowhere but in its own folder.
-fn nginx_configuration(http: &str) -> String {
-    format!(
-        "daemon off;\nmaster_process off;\nworker_processes 1;\npid nginx.pid;\n\
-         error_log stderr error;\nevents {{ worker_connections 1024; }}\n\
-         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  \
-         client_body_temp_path body;\n  proxy_temp_path proxy;\n  fastcgi_temp_path fastcgi;\n  \
-         uwsgi_temp_path uwsgi;\n  scgi_temp_path scgi;\n{http}}}\n"
-    )
+/// The full path of a build that somebody named.
+pub(super) fn existing(binary: &Path) -> anyhow::Result<PathBuf> {
+    Ok(fs::canonicalize(binary)?)
 }
 
-fn nginx_upstream(port: u16) -> String {
-    let answer = "x".repeat(96);
-    format!(
-        "  server {{\n    listen 127.0.0.1:{port};\n    location / {{ return 200 \"{answer}\"; }}\n  \
-         }}\n"
-    )
-}
-
-fn nginx_proxy(ports: &Ports) -> String {
-    format!(
-        "  upstream upstream {{\n    server 127.0.0.1:{};\n    keepalive 64;\n    \
-         keepalive_requests 1000000000;\n  }}\n  server {{\n    listen 127.0.0.1:{};\n    \
-         location / {{\n      proxy_pass http://upstream;\n      proxy_http_version 1.1;\n      \
-         proxy_set_header Connection \"\";\n    }}\n  }}\n",
-        ports.upstream, ports.listen
-    )
+/// Programs from packages that a run needs.
+fn programs(workloads: &[Workload]) -> Vec<&'static str> {
+    let mut programs = vec!["nginx", "taskset", "setpriv"];
+    // The rate is derived from a run of wrk.
+    if workloads.iter().any(|workload| *workload != Workload::Http2) {
+        programs.push("wrk");
+    }
+    if workloads.iter().any(|workload| workload.is_by_h2load()) {
+        programs.push("h2load");
+    }
+    if workloads.contains(&Workload::Tls) {
+        programs.extend(["openssl", "curl"]);
+    }
+    programs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PORTS: Ports = Ports { listen: 1, admin: 2, upstream: 3 };
-
     #[test]
-    fn envoy_runs_each_plugin_in_a_vm_of_its_own_before_the_router() {
-        let bootstrap = envoy_bootstrap(2, Path::new("a.wasm"), &PORTS);
-        let manager = &bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
-            [0]["typed_config"];
-        let filters = manager["http_filters"].as_array().unwrap();
-        let vms: Vec<_> = filters
-            .iter()
-            .map(|filter| filter["typed_config"]["config"]["vm_config"]["vm_id"].as_str())
-            .collect();
-        assert_eq!(vms, [Some("vm-0"), Some("vm-1"), None]);
-        assert_eq!(filters[2]["name"], "envoy.filters.http.router");
+    fn only_what_a_workload_uses_is_needed() {
+        for (workload, program, others) in [
+            (Workload::Small, "wrk", ["h2load", "curl"]),
+            (Workload::Http2, "h2load", ["wrk", "openssl"]),
+            (Workload::Tls, "openssl", ["h2load", "h2load"]),
+            (Workload::Rate, "h2load", ["openssl", "curl"]),
+        ] {
+            let needed = programs(&[workload]);
+            assert!(needed.contains(&program), "{workload:?}: {needed:?}");
+            assert!(others.iter().all(|other| !needed.contains(other)), "{workload:?}: {needed:?}");
+        }
     }
 
     #[test]
-    fn our_resources_are_in_the_same_order() {
-        let text = wasm_plugins(2, Path::new("/m.wasm"));
-        let found: Vec<_> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.starts_with("priority") || line.starts_with("tag:"))
-            .collect();
-        assert_eq!(found, ["priority: 2", "tag: p0", "priority: 1", "tag: p1"]);
-        assert_eq!(wasm_plugins(0, Path::new("/m.wasm")), "");
+    fn a_build_that_is_not_there_is_refused() {
+        assert!(existing(Path::new("no/such/build")).is_err());
+        assert!(existing(Path::new("/bin/sh")).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_is_made_with_its_key() {
+        if process::find("openssl").is_none() {
+            println!("SKIPPED: openssl is missing; {HINT}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = Certificate::in_folder(folder.path());
+        certificate.make().unwrap();
+        assert!(fs::read_to_string(&certificate.chain).unwrap().contains("BEGIN CERTIFICATE"));
+        assert!(fs::read_to_string(&certificate.key).unwrap().contains("PRIVATE KEY"));
+        assert!(Certificate::in_folder(&folder.path().join("none")).make().is_err());
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
+
+use crate::process;
 
 /// Longest answer that is read; the upstream's is under 1 KiB.
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -46,6 +49,14 @@ pub(super) fn get(port: u16) -> Option<Answer> {
     parse(&String::from_utf8_lossy(&bytes))
 }
 
+/// Asks for `/` over TLS, whatever the certificate is.
+pub(super) fn get_tls(port: u16) -> Option<Answer> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--insecure", "--http1.1", "--include", "--max-time", "5"]);
+    let answer = process::output(command.arg(format!("https://127.0.0.1:{port}/"))).ok()?;
+    parse(&answer)
+}
+
 fn parse(answer: &str) -> Option<Answer> {
     let (head, _) = answer.split_once("\r\n\r\n")?;
     let mut lines = head.split("\r\n");
@@ -85,5 +96,6 @@ mod tests {
         let [first, second] = free_ports().unwrap();
         assert_ne!(first, second);
         assert_eq!(get(first), None);
+        assert_eq!(get_tls(first), None);
     }
 }

@@ -6,22 +6,45 @@ use anyhow::Context;
 
 use crate::process;
 
-/// Processor time that a process has used, in clock ticks.
-pub(super) fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
-    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat"))?;
-    parse_ticks(&stat).with_context(|| format!("no times in `{}`", stat.trim()))
+/// Processor time that a process and its children have used, in clock ticks.
+pub(super) fn family_cpu_ticks(pid: u32) -> anyhow::Result<u64> {
+    family(pid)?.into_iter().map(cpu_ticks).sum()
 }
 
-/// Resident memory of a process, in KiB.
-pub(super) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
-    let status = fs_err::read_to_string(format!("/proc/{pid}/status"))?;
-    parse_resident(&status).context("no `VmRSS` in the status of the process")
+/// Resident memory of a process and its children, in KiB; what they share counts for each.
+pub(super) fn family_resident_kib(pid: u32) -> anyhow::Result<u64> {
+    family(pid)?.into_iter().map(resident_kib).sum()
+}
+
+/// The processes that the first thread of a process has started, such as the workers of nginx.
+pub(super) fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs_err::read_to_string(&path)?;
+    text.split_whitespace()
+        .map(|child| child.parse().with_context(|| format!("`{child}` in `{path}`")))
+        .collect()
+}
+
+fn family(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let mut family = children(pid)?;
+    family.push(pid);
+    Ok(family)
 }
 
 /// Clock ticks in a second.
 pub(super) fn ticks_per_second() -> anyhow::Result<u64> {
     let ticks = process::output(Command::new("getconf").arg("CLK_TCK"))?;
     ticks.parse().with_context(|| format!("`{ticks}` is no number of ticks"))
+}
+
+fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_ticks(&stat).with_context(|| format!("no times in `{}`", stat.trim()))
+}
+
+fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status"))?;
+    parse_resident(&status).context("no `VmRSS` in the status of the process")
 }
 
 /// User and system time. The name of the program, in parentheses, may hold spaces and
@@ -77,5 +100,29 @@ mod tests {
         assert!(cpu_ticks(pid).is_ok());
         assert!(ticks_per_second().unwrap() > 0);
         assert!(cpu_ticks(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn children_count_with_their_process() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let mut grandchild = std::process::Command::new("sh");
+        let mut parent = grandchild.args(["-c", "sleep 600 & echo started; wait"]);
+        parent = parent.stdout(std::process::Stdio::piped());
+        let mut parent = parent.spawn().unwrap();
+        let mut line = String::new();
+        let output = parent.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+        let found = children(parent.id()).unwrap();
+        let (own, family) = (resident_kib(parent.id()), family_resident_kib(parent.id()));
+        let alone = children(child.id()).unwrap();
+        for pid in &found {
+            drop(process::output(Command::new("sh").args(["-c", &format!("kill -KILL {pid}")])));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        parent.wait().unwrap();
+        assert_eq!((found.len(), alone.len()), (1, 0));
+        assert!(family.unwrap() > own.unwrap());
+        assert!(children(u32::MAX).is_err());
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::bench::proc;
 use crate::process;
 
 /// A running child. Dropping it ends it; the kernel ends it, too, if this process dies first, as
@@ -16,12 +17,12 @@ pub(super) struct ProcessGuard {
 }
 
 impl ProcessGuard {
-    /// Starts a command on one core, with its output in a log file.
+    /// Starts a command on some cores, with its output in a log file.
     ///
     /// `taskset` and `setpriv` replace themselves by the command, so the child is the command.
-    pub(super) fn start(command: &Command, core: usize, log: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(command: &Command, cores: &str, log: &Path) -> anyhow::Result<Self> {
         let output = File::create(log).with_context(|| format!("`{}`", log.display()))?;
-        let mut pinned = pinned(command, core);
+        let mut pinned = pinned(command, cores);
         let child = pinned
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -49,28 +50,38 @@ impl ProcessGuard {
 
 impl Drop for ProcessGuard {
     fn drop(&mut self) {
+        // Workers of nginx outlive a master that is killed.
+        let children = proc::children(self.child.id()).unwrap_or_default();
         // Both fail only if it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
+        for child in children {
+            // A shell always has this.
+            let kill = format!("kill -KILL {child}");
+            drop(process::output(Command::new("sh").args(["-c", &kill])));
+        }
     }
 }
 
-/// The command bound to one core and to the life of this process.
-pub(super) fn pinned(command: &Command, core: usize) -> Command {
+/// The command bound to cores, such as `0-1`, and to the life of this process.
+pub(super) fn pinned(command: &Command, cores: &str) -> Command {
     let mut pinned = Command::new("setpriv");
-    pinned.args(["--pdeathsig", "KILL", "taskset", "--cpu-list", &core.to_string()]);
+    // A master of nginx that ends by this ends its workers first.
+    pinned.args(["--pdeathsig", "TERM", "taskset", "--cpu-list", cores]);
     pinned.arg(command.get_program()).args(command.get_args());
     pinned
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn start(program: &str, arguments: &[&str], folder: &Path) -> ProcessGuard {
         let mut command = Command::new(program);
         command.args(arguments);
-        ProcessGuard::start(&command, 0, &folder.join("log")).unwrap()
+        ProcessGuard::start(&command, "0", &folder.join("log")).unwrap()
     }
 
     #[test]
@@ -82,6 +93,30 @@ mod tests {
         assert!(Path::new(&entry).exists());
         drop(child);
         assert!(!Path::new(&entry).exists());
+    }
+
+    #[test]
+    fn children_of_a_dropped_child_are_gone_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let child = start("sh", &["-c", "sleep 600 & wait"], folder.path());
+        let grandchild = loop {
+            if let Some(pid) = proc::children(child.id()).unwrap().first() {
+                break *pid;
+            }
+            std::thread::yield_now();
+        };
+        drop(child);
+        // It dies a little later, and may stay as a zombie, without memory, where nobody reaps
+        // orphans.
+        let is_alive = || {
+            let status = fs_err::read_to_string(format!("/proc/{grandchild}/status"));
+            status.is_ok_and(|status| status.contains("VmRSS:"))
+        };
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while is_alive() {
+            assert!(Instant::now() < deadline, "{grandchild} lives on");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -1,47 +1,33 @@
 //! wrk: the load, and what it says of the answers.
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::bench::process_guard::pinned;
-use crate::process;
+use crate::bench::load::Load;
 
 /// Connections that are kept alive.
 const CONNECTIONS: u32 = 32;
 
-/// What one run of wrk measured.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
-pub(super) struct Load {
-    pub(super) requests: u64,
-    pub(super) requests_per_second: f64,
-    /// Half of the requests were answered within this time, in microseconds.
-    pub(super) p50_micros: f64,
-    /// 99 of 100 requests were answered within this time, in microseconds.
-    pub(super) p99_micros: f64,
-}
-
-/// The command that loads a port.
-pub(super) fn command(port: u16, seconds: u32) -> Command {
+/// The command that loads a URL, with the requests of a script if there is one.
+pub(super) fn command(url: &str, threads: usize, seconds: u32, script: Option<&Path>) -> Command {
     let mut command = Command::new("wrk");
-    command.args(["--threads", "1", "--connections", &CONNECTIONS.to_string()]);
+    command.args(["--threads", &threads.to_string(), "--connections", &CONNECTIONS.to_string()]);
     command.args(["--duration", &format!("{seconds}s"), "--latency"]);
-    command.arg(format!("http://127.0.0.1:{port}/"));
+    if let Some(script) = script {
+        command.arg("--script").arg(script);
+    }
+    command.arg(url);
     command
 }
 
-/// Loads a port and waits for the end.
+/// What wrk says that it measured.
 ///
 /// # Errors
 ///
-/// If wrk fails, or an answer was an error: then the figures mean nothing.
-pub(super) fn run(port: u16, seconds: u32, core: usize) -> anyhow::Result<Load> {
-    let mut command = pinned(&command(port, seconds), core);
-    let output = process::output(command.stderr(Stdio::piped()))?;
-    parse(&output)
-}
-
-fn parse(output: &str) -> anyhow::Result<Load> {
+/// If an answer was an error, or none came.
+pub(super) fn parse(output: &str) -> anyhow::Result<Load> {
     let lines = || output.lines().map(str::trim);
     for trouble in ["Socket errors:", "Non-2xx or 3xx responses:"] {
         if let Some(line) = lines().find(|line| line.starts_with(trouble)) {
