@@ -11,6 +11,7 @@ mod engine;
 mod goals;
 mod h2load;
 mod http;
+mod instructions;
 mod load;
 mod measure;
 mod plan;
@@ -40,7 +41,8 @@ use crate::repository::Repository;
   cargo xtask bench --workload all --workers 1,2,4 --rounds 5 --json results.json
   cargo xtask bench --workload rate --plugins 10
   cargo xtask bench --workload tls,http2 --engines wasmplug,nginx --plugins 0
-  cargo xtask bench --binary target/dist/wasmplug --before old/wasmplug --engines wasmplug"
+  cargo xtask bench --binary target/dist/wasmplug --before old/wasmplug --engines wasmplug
+  cargo xtask bench instructions --check"
 )]
 pub(crate) struct Options {
     /// Something else than requests.
@@ -91,6 +93,9 @@ pub(crate) struct Options {
 enum What {
     /// Measure how the time to plan a mesh grows with the numbers of plugins and workloads.
     Plan,
+    /// Count the instructions of a request under valgrind, where noise of the machine does not
+    /// reach, and compare them with those that are kept.
+    Instructions(instructions::Options),
 }
 
 /// Most copies of the plugin that a chain is measured with.
@@ -98,8 +103,10 @@ const MAX_PLUGINS: usize = 100;
 
 /// Measures and prints.
 pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<()> {
-    if let Some(What::Plan) = options.what {
-        return plan::run();
+    match &options.what {
+        Some(What::Plan) => return plan::run(),
+        Some(What::Instructions(options)) => return instructions::run(repository, options),
+        None => {}
     }
     let cases = cases(options)?;
     let programs = programs(repository, options, &cases)?;
