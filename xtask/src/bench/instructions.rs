@@ -35,7 +35,7 @@ pub(super) struct Options {
     #[arg(long)]
     check: bool,
     /// Keep what is measured in `xtask/instructions.json`.
-    #[arg(long, conflicts_with = "check")]
+    #[arg(long, conflicts_with_all = ["check", "binary"])]
     bless: bool,
     /// A build of the product; without it, one is built with the profile `release`. What is kept
     /// holds for that profile only.

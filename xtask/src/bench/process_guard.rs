@@ -3,11 +3,19 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use crate::bench::proc;
 use crate::process;
+
+/// How long a process that has been asked to end may take before it is killed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time between two looks at whether it has ended.
+const END_POLL: Duration = Duration::from_millis(5);
 
 /// A running child. Dropping it ends it; the kernel ends it, too, if this process dies first, as
 /// by ctrl-C.
@@ -46,21 +54,37 @@ impl ProcessGuard {
         let end: Vec<_> = lines.into_iter().rev().collect();
         bail!("the process ended with {status}: {}", end.join("\n"));
     }
+
+    /// Gives it some time to end by itself.
+    fn wait_for_end(&mut self) {
+        let deadline = Instant::now() + END_PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::park_timeout(END_POLL);
+        }
+    }
 }
 
 impl Drop for ProcessGuard {
     fn drop(&mut self) {
-        // Workers of nginx outlive a master that is killed.
+        // Workers of nginx outlive a master that is killed; one that is asked ends them first.
         let children = proc::children(self.child.id()).unwrap_or_default();
+        if !children.is_empty() {
+            signal("TERM", self.child.id());
+            self.wait_for_end();
+        }
         // Both fail only if it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
         for child in children {
-            // A shell always has this.
-            let kill = format!("kill -KILL {child}");
-            drop(process::output(Command::new("sh").args(["-c", &kill])));
+            signal("KILL", child);
         }
     }
+}
+
+/// Does nothing to a process that is gone. A shell always has `kill`.
+fn signal(signal: &str, pid: u32) {
+    let kill = format!("kill -{signal} {pid}");
+    drop(process::output(Command::new("sh").args(["-c", &kill])));
 }
 
 /// The command bound to cores, such as `0-1`, and to the life of this process.
@@ -74,8 +98,6 @@ pub(super) fn pinned(command: &Command, cores: &str) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     fn start(program: &str, arguments: &[&str], folder: &Path) -> ProcessGuard {
@@ -103,7 +125,7 @@ mod tests {
             if let Some(pid) = proc::children(child.id()).unwrap().first() {
                 break *pid;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         };
         drop(child);
         // It dies a little later, and may stay as a zombie, without memory, where nobody reaps
@@ -115,7 +137,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_mins(1);
         while is_alive() {
             assert!(Instant::now() < deadline, "{grandchild} lives on");
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 

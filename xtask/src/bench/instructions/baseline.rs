@@ -107,8 +107,8 @@ impl fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "| instructions per request | kept     | now      | change  |          |\n\
-             |--------------------------|---------:|---------:|--------:|----------|"
+            "| instructions per request | kept     | now      | change    |          |\n\
+             |--------------------------|---------:|---------:|----------:|----------|"
         )?;
         for row in &self.rows {
             let before = row.before.map_or_else(String::new, |before| before.to_string());
@@ -118,7 +118,7 @@ impl fmt::Display for Comparison {
             let verdict = row.verdict().name();
             writeln!(
                 formatter,
-                "| {case:<24} | {before:>8} | {now:>8} | {change:>7} | {verdict:<8} |"
+                "| {case:<24} | {before:>8} | {now:>8} | {change:>9} | {verdict:<8} |"
             )?;
         }
         let cheaper = self.cases(Verdict::Cheaper);
