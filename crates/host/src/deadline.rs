@@ -12,25 +12,41 @@ use wasmtime::UpdateDeadline;
 
 use crate::limits::epochs;
 
+/// How long a callback may compute; worked out once, because every callback begins with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Budget {
+    time: Duration,
+    /// Epochs in half of that time.
+    half: u64,
+}
+
 /// Watches the callback that runs.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
-    budget: Duration,
+    budget: Budget,
     /// The thread's processor time when half of the budget had passed by the wall clock.
     seen: Option<Duration>,
     /// Processor time that the callback used on other threads.
     elsewhere: Duration,
 }
 
+// === impl Budget ===
+
+impl Budget {
+    pub(crate) fn new(time: Duration) -> Self {
+        Self { time, half: epochs(time / 2) }
+    }
+}
+
 // === impl Deadline ===
 
 impl Deadline {
     /// Begins to watch; returns the number of epochs after which to ask [`Deadline::check`].
-    pub(crate) fn begin(&mut self, budget: Duration) -> u64 {
+    pub(crate) fn begin(&mut self, budget: Budget) -> u64 {
         self.budget = budget;
         self.seen = None;
         self.elsewhere = Duration::ZERO;
-        self.slice()
+        budget.half
     }
 
     /// Decides when the epochs are over: interrupt the guest, or ask again later.
@@ -40,16 +56,16 @@ impl Deadline {
     pub(crate) fn check(&mut self) -> UpdateDeadline {
         let now = thread_time();
         match self.seen {
-            _ if self.elsewhere >= self.budget => UpdateDeadline::Interrupt,
+            _ if self.elsewhere >= self.budget.time => UpdateDeadline::Interrupt,
             Some(seen)
-                if now.saturating_sub(seen).saturating_add(self.elsewhere) >= self.budget =>
+                if now.saturating_sub(seen).saturating_add(self.elsewhere) >= self.budget.time =>
             {
                 UpdateDeadline::Interrupt
             }
-            Some(_) => UpdateDeadline::Continue(self.slice()),
+            Some(_) => UpdateDeadline::Continue(self.budget.half),
             None => {
                 self.seen = Some(now);
-                UpdateDeadline::Continue(self.slice())
+                UpdateDeadline::Continue(self.budget.half)
             }
         }
     }
@@ -57,10 +73,6 @@ impl Deadline {
     /// Counts processor time that the callback used on another thread.
     pub(crate) fn charge(&mut self, time: Duration) {
         self.elsewhere = self.elsewhere.saturating_add(time);
-    }
-
-    fn slice(&self) -> u64 {
-        epochs(self.budget.div_f64(2.0))
     }
 }
 
@@ -73,14 +85,14 @@ pub(crate) fn thread_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::{Deadline, thread_time};
+    use super::{Budget, Deadline, thread_time};
     use std::time::Duration;
     use wasmtime::UpdateDeadline;
 
     #[test]
     fn time_without_computing_does_not_count() {
         let mut deadline = Deadline::default();
-        deadline.begin(Duration::from_hours(1));
+        deadline.begin(Budget::new(Duration::from_hours(1)));
         for _ in 0..10 {
             assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
         }
@@ -89,12 +101,12 @@ mod tests {
     #[test]
     fn work_on_other_threads_counts_for_its_callback() {
         let mut deadline = Deadline::default();
-        deadline.begin(Duration::from_hours(1));
+        deadline.begin(Budget::new(Duration::from_hours(1)));
         deadline.charge(Duration::from_mins(59));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
         deadline.charge(Duration::from_mins(1));
         assert!(matches!(deadline.check(), UpdateDeadline::Interrupt));
-        deadline.begin(Duration::from_hours(1));
+        deadline.begin(Budget::new(Duration::from_hours(1)));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)), "a new callback");
     }
 
@@ -102,14 +114,14 @@ mod tests {
     fn computing_for_the_whole_budget_is_the_end() {
         let mut deadline = Deadline::default();
         let budget = Duration::from_millis(2);
-        deadline.begin(budget);
+        deadline.begin(Budget::new(budget));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
         let begin = thread_time();
         while thread_time().saturating_sub(begin) < budget {
             std::hint::spin_loop();
         }
         assert!(matches!(deadline.check(), UpdateDeadline::Interrupt));
-        deadline.begin(budget);
+        deadline.begin(Budget::new(budget));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)), "a new callback");
     }
 }

@@ -6,7 +6,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
@@ -15,6 +15,7 @@ use crate::abi::LogLevel;
 use crate::callbacks::{Callbacks, HeadersCallback, typed};
 use crate::compiled_module::CompiledModule;
 use crate::context::{Context, RootContext, StreamContext};
+use crate::deadline::Budget;
 use crate::error::{Failure, StartError};
 use crate::failure::describe;
 use crate::host::Host;
@@ -35,8 +36,8 @@ pub struct WeakVmHandle(Weak<VmCell>);
 struct VmCell {
     store: RefCell<Store<VmState>>,
     callbacks: Callbacks,
-    callback_deadline: Duration,
-    start_deadline: Duration,
+    callback_deadline: Budget,
+    start_deadline: Budget,
     failure: OnceCell<Failure>,
 }
 
@@ -52,8 +53,8 @@ impl VmHandle {
         module: &CompiledModule,
         config: VmConfig,
     ) -> Result<Self, StartError> {
-        let start_deadline = config.limits.start_deadline;
-        let callback_deadline = config.limits.callback_deadline;
+        let start_deadline = Budget::new(config.limits.start_deadline);
+        let callback_deadline = Budget::new(config.limits.callback_deadline);
         let state = VmState::new(host, module.abi_version(), config);
         let mut store = Store::new(&host.engine().inner, state);
         store.limiter(|state| &mut state.limiter);
@@ -218,7 +219,7 @@ impl VmHandle {
         &self,
         context: u32,
         name: &'static str,
-        deadline: Duration,
+        deadline: Budget,
         enter: impl FnOnce(&mut Store<VmState>) -> wasmtime::Result<R>,
     ) -> Result<R, Failure> {
         if let Some(failure) = self.0.failure.get() {
