@@ -32,7 +32,6 @@ pub struct Message {
 
 /// What became of a message.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
 pub enum Outcome {
     /// The plugin let it go, perhaps changed.
     Passed(Message),

@@ -63,7 +63,6 @@ pub(crate) struct DeclaredProperty {
 }
 
 /// What came for a plugin from outside its streams.
-#[expect(clippy::large_enum_variant, reason = "one at a time, and moved at once")]
 pub(crate) enum Input {
     /// `proxy_on_http_call_response`: buffer 4, maps 6 and 7.
     HttpResponse(HttpCallResponse),

@@ -10,7 +10,6 @@ mod convert;
 mod inline;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 use crate::abi::Status;
 
@@ -34,25 +33,35 @@ pub enum Pseudo {
 }
 
 /// An ordered map of headers or trailers.
+///
+/// It is moved from filter to filter, so all entries lie in one list and the value itself is small.
 #[derive(Clone, Debug)]
 pub struct Fields {
+    /// Pseudo-headers, then regular ones.
+    entries: Vec<(Name, HeaderValue)>,
+    pseudo: u8,
     kind: FieldsKind,
-    pseudo: SmallVec<[(Pseudo, HeaderValue); 4]>,
-    regular: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Name of one entry.
+#[derive(Clone, Debug)]
+enum Name {
+    Pseudo(Pseudo),
+    Regular(HeaderName),
 }
 
 /// Where an entry stands; valid until the map is changed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum FieldIndex {
-    Pseudo(usize),
-    Regular(usize),
-}
+pub(crate) struct FieldIndex(usize);
 
 /// A name given by a plugin.
 enum Key<'a> {
     Pseudo(Pseudo),
     Regular(&'a [u8]),
 }
+
+/// Room for entries that plugins and the proxy add.
+const SPARE: usize = 8;
 
 // === impl Pseudo ===
 
@@ -76,58 +85,94 @@ impl Pseudo {
     }
 }
 
+// === impl Name ===
+
+impl Name {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Pseudo(pseudo) => pseudo.as_str(),
+            Self::Regular(name) => name.as_str(),
+        }
+    }
+
+    fn is(&self, name: &HeaderName) -> bool {
+        matches!(self, Self::Regular(present) if present == name)
+    }
+}
+
 // === impl Fields ===
 
 impl Fields {
     /// An empty map of the given kind.
     pub fn new(kind: FieldsKind) -> Self {
-        Self { kind, pseudo: SmallVec::new(), regular: Vec::new() }
+        Self { kind, pseudo: 0, entries: Vec::new() }
     }
 
     /// Takes over the entries of an `http` map, in its order; repeated names that hold a single
     /// value are joined with a comma, as Envoy does on arrival.
     pub fn from_header_map(kind: FieldsKind, map: HeaderMap) -> Self {
-        let mut regular: Vec<(HeaderName, HeaderValue)> =
-            Vec::with_capacity(map.len().saturating_add(8));
+        let mut fields = Self::with_room(kind, map.len());
+        fields.extend(map, |_| true);
+        fields
+    }
+
+    /// An empty map with room for so many regular entries, and some more.
+    fn with_room(kind: FieldsKind, entries: usize) -> Self {
+        Self { kind, pseudo: 0, entries: Vec::with_capacity(entries.saturating_add(SPARE)) }
+    }
+
+    /// Takes over those entries of an `http` map whose name passes.
+    fn extend(&mut self, map: HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) {
+        let mut is_kept = false;
         for (name, value) in map {
-            // Without a name it is one more value of the entry before.
-            let repeated = if name.is_none() { regular.last_mut() } else { None };
-            let name = match (name, repeated) {
-                (Some(name), _) => name,
-                (None, Some((name, present))) => {
-                    if kind.holds_single_value(name)
-                        && let Ok(joined) = join(present, &value)
-                    {
-                        *present = joined;
-                        continue;
+            match name {
+                Some(name) => {
+                    is_kept = keep(&name);
+                    if is_kept {
+                        self.entries.push((Name::Regular(name), value));
                     }
-                    name.clone()
                 }
-                (None, None) => continue,
-            };
-            regular.push((name, value));
+                // Without a name it is one more value of the entry before.
+                None if is_kept => self.push_repeated(value),
+                None => {}
+            }
         }
-        Self { kind, pseudo: SmallVec::new(), regular }
+    }
+
+    /// Adds one more value of the last entry's name.
+    fn push_repeated(&mut self, value: HeaderValue) {
+        let Some((Name::Regular(name), present)) = self.entries.last_mut() else { return };
+        if self.kind.holds_single_value(name)
+            && let Ok(joined) = join(present, &value)
+        {
+            *present = joined;
+            return;
+        }
+        let name = name.clone();
+        self.entries.push((Name::Regular(name), value));
     }
 
     /// Keeps only the regular entries whose name passes, in order.
     pub fn retain(&mut self, mut keep: impl FnMut(&HeaderName) -> bool) {
-        self.regular.retain(|(name, _)| keep(name));
+        self.entries.retain(|(name, _)| match name {
+            Name::Pseudo(_) => true,
+            Name::Regular(name) => keep(name),
+        });
     }
 
     /// Removes every regular entry of this name and returns the first value.
     pub fn take_name(&mut self, name: &HeaderName) -> Option<HeaderValue> {
-        let value = self.get_name(name).cloned();
-        if value.is_some() {
-            self.remove_name(name);
-        }
-        value
+        let at = self.entries.iter().position(|(present, _)| present.is(name))?;
+        let (_, value) = self.entries.remove(at);
+        self.remove_name(name);
+        Some(value)
     }
 
     /// Gives the regular entries back as an `http` map, which groups duplicates.
     pub fn into_header_map(self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.regular.len());
-        for (name, value) in self.regular {
+        // With room for what is added to every message.
+        let mut map = HeaderMap::with_capacity(self.entries.len().saturating_add(2));
+        for (name, value) in self.into_regular() {
             map.append(name, value);
         }
         map
@@ -135,67 +180,86 @@ impl Fields {
 
     /// Takes the regular entries out, in order.
     pub fn into_regular(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        self.regular.into_iter()
+        self.entries.into_iter().filter_map(|(name, value)| match name {
+            Name::Pseudo(_) => None,
+            Name::Regular(name) => Some((name, value)),
+        })
     }
 
     /// Sets a pseudo-header, in place if it is there.
     pub fn set_pseudo(&mut self, pseudo: Pseudo, value: HeaderValue) {
-        match self.pseudo.iter_mut().find(|(present, _)| *present == pseudo) {
+        match self.pseudo_index(pseudo).and_then(|at| self.entries.get_mut(at)) {
             Some((_, present)) => *present = value,
-            None => self.pseudo.push((pseudo, value)),
+            None => self.push_pseudo(pseudo, value),
         }
+    }
+
+    /// Adds a pseudo-header that is not there, behind those that are.
+    fn push_pseudo(&mut self, pseudo: Pseudo, value: HeaderValue) {
+        let at = usize::from(self.pseudo);
+        self.entries.insert(at, (Name::Pseudo(pseudo), value));
+        // There are six of them, and none twice.
+        self.pseudo = self.pseudo.saturating_add(1);
+    }
+
+    fn pseudo_index(&self, pseudo: Pseudo) -> Option<usize> {
+        let front = self.entries.iter().take(usize::from(self.pseudo));
+        front
+            .into_iter()
+            .position(|(name, _)| matches!(name, Name::Pseudo(present) if *present == pseudo))
     }
 
     /// The value of a pseudo-header.
     pub fn pseudo(&self, pseudo: Pseudo) -> Option<&HeaderValue> {
-        self.pseudo.iter().find(|(present, _)| *present == pseudo).map(|(_, value)| value)
+        self.entries.get(self.pseudo_index(pseudo)?).map(|(_, value)| value)
     }
 
     /// Removes and returns a pseudo-header.
     pub fn take_pseudo(&mut self, pseudo: Pseudo) -> Option<HeaderValue> {
-        let at = self.pseudo.iter().position(|(present, _)| *present == pseudo)?;
-        Some(self.pseudo.remove(at).1)
+        let at = self.pseudo_index(pseudo)?;
+        self.pseudo = self.pseudo.saturating_sub(1);
+        Some(self.entries.remove(at).1)
     }
 
     /// Appends a regular entry as it is, without joining.
     pub fn push(&mut self, name: HeaderName, value: HeaderValue) {
-        self.regular.push((name, value));
+        self.entries.push((Name::Regular(name), value));
     }
 
     /// Gives a name one value: in the place of its first one, or at the end.
     pub fn set_name(&mut self, name: HeaderName, value: HeaderValue) {
-        let Some(first) = self.regular.iter().position(|(present, _)| *present == name) else {
-            self.regular.push((name, value));
+        let Some(first) = self.entries.iter().position(|(present, _)| present.is(&name)) else {
+            self.push(name, value);
             return;
         };
         let mut at = 0;
-        self.regular.retain(|(present, _)| {
-            let is_kept = *present != name || at == first;
+        self.entries.retain(|(present, _)| {
+            let is_kept = !present.is(&name) || at == first;
             at += 1;
             is_kept
         });
-        if let Some((_, present)) = self.regular.get_mut(first) {
+        if let Some((_, present)) = self.entries.get_mut(first) {
             *present = value;
         }
     }
 
     /// Replaces the first value of a name; nothing happens if there is none.
     pub fn set_first(&mut self, name: &HeaderName, value: HeaderValue) {
-        if let Some((_, present)) = self.regular.iter_mut().find(|(present, _)| present == name) {
+        if let Some((_, present)) = self.entries.iter_mut().find(|(present, _)| present.is(name)) {
             *present = value;
         }
     }
 
     /// The first regular entry of this name.
     pub fn get_name(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.regular.iter().find(|(present, _)| present == name).map(|(_, value)| value)
+        self.entries.iter().find(|(present, _)| present.is(name)).map(|(_, value)| value)
     }
 
     /// Removes every regular entry of this name; says whether there was one.
     pub fn remove_name(&mut self, name: &HeaderName) -> bool {
-        let before = self.regular.len();
-        self.regular.retain(|(present, _)| present != name);
-        self.regular.len() != before
+        let before = self.entries.len();
+        self.entries.retain(|(present, _)| !present.is(name));
+        self.entries.len() != before
     }
 
     /// The first value of a name, looked up without regard to case.
@@ -220,13 +284,13 @@ impl Fields {
             Key::Regular(name) => {
                 let name = parse_name(name)?;
                 let present = if self.kind.holds_single_value(&name) {
-                    self.regular.iter_mut().find(|(present, _)| *present == name)
+                    self.entries.iter_mut().find(|(present, _)| present.is(&name))
                 } else {
                     None
                 };
                 match present {
                     Some((_, present)) => *present = join(present, &value)?,
-                    None => self.regular.push((name, value)),
+                    None => self.push(name, value),
                 }
             }
         }
@@ -242,12 +306,12 @@ impl Fields {
         match self.key(name) {
             Key::Pseudo(pseudo) => {
                 self.take_pseudo(pseudo);
-                self.pseudo.push((pseudo, value));
+                self.push_pseudo(pseudo, value);
             }
             Key::Regular(name) => {
                 let name = parse_name(name)?;
                 self.remove_name(&name);
-                self.regular.push((name, value));
+                self.push(name, value);
             }
         }
         Ok(())
@@ -260,7 +324,7 @@ impl Fields {
                 self.take_pseudo(pseudo);
             }
             Key::Regular(name) => self
-                .regular
+                .entries
                 .retain(|(present, _)| !name.eq_ignore_ascii_case(present.as_str().as_bytes())),
         }
     }
@@ -280,17 +344,17 @@ impl Fields {
 
     /// All entries in order, pseudo-headers first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
-        Entries { fields: self, next: 0 }
+        self.entries.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
     }
 
     /// Number of entries, pseudo-headers included.
     pub fn len(&self) -> usize {
-        self.pseudo.len().saturating_add(self.regular.len())
+        self.entries.len()
     }
 
     /// Whether there is no entry at all.
     pub fn is_empty(&self) -> bool {
-        self.pseudo.is_empty() && self.regular.is_empty()
+        self.entries.is_empty()
     }
 
     /// Sum of the lengths of names and values, without separators.
@@ -303,35 +367,18 @@ impl Fields {
     }
 
     pub(crate) fn find(&self, name: &[u8]) -> Option<FieldIndex> {
-        match self.key(name) {
-            Key::Pseudo(pseudo) => self
-                .pseudo
-                .iter()
-                .position(|(present, _)| *present == pseudo)
-                .map(FieldIndex::Pseudo),
+        let at = match self.key(name) {
+            Key::Pseudo(pseudo) => self.pseudo_index(pseudo)?,
             Key::Regular(name) => self
-                .regular
+                .entries
                 .iter()
-                .position(|(present, _)| name.eq_ignore_ascii_case(present.as_str().as_bytes()))
-                .map(FieldIndex::Regular),
-        }
+                .position(|(present, _)| name.eq_ignore_ascii_case(present.as_str().as_bytes()))?,
+        };
+        Some(FieldIndex(at))
     }
 
     pub(crate) fn value_at(&self, index: FieldIndex) -> Option<&HeaderValue> {
-        match index {
-            FieldIndex::Pseudo(at) => self.pseudo.get(at).map(|(_, value)| value),
-            FieldIndex::Regular(at) => self.regular.get(at).map(|(_, value)| value),
-        }
-    }
-
-    fn entry(&self, at: usize) -> Option<(&[u8], &[u8])> {
-        match self.pseudo.get(at) {
-            Some((pseudo, value)) => Some((pseudo.as_str().as_bytes(), value.as_bytes())),
-            None => {
-                let (name, value) = self.regular.get(at.checked_sub(self.pseudo.len())?)?;
-                Some((name.as_str().as_bytes(), value.as_bytes()))
-            }
-        }
+        self.entries.get(index.0).map(|(_, value)| value)
     }
 
     fn key<'a>(&self, name: &'a [u8]) -> Key<'a> {
@@ -346,31 +393,6 @@ impl Fields {
         Key::Regular(name)
     }
 }
-
-#[derive(Clone)]
-struct Entries<'a> {
-    fields: &'a Fields,
-    next: usize,
-}
-
-// === impl Entries ===
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.fields.entry(self.next)?;
-        self.next = self.next.saturating_add(1);
-        Some(entry)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.fields.len().saturating_sub(self.next);
-        (left, Some(left))
-    }
-}
-
-impl ExactSizeIterator for Entries<'_> {}
 
 /// Reads a header name; upper case becomes lower case.
 fn parse_name(name: &[u8]) -> Result<HeaderName, Status> {

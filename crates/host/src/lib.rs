@@ -80,7 +80,9 @@ pub use self::error::{Failure, FailureKind, LoadError, StartError};
 pub use self::expression::{Expression, ExpressionRefused};
 pub use self::fields::{Fields, FieldsKind, Pseudo};
 pub use self::host::Host;
-pub use self::limits::{EPOCH_PERIOD, LimitCounters, LimitKind, Limits};
+pub use self::limits::{
+    EPOCH_PERIOD, LimitCounters, LimitKind, LimitSlot, LimitValueError, Limits,
+};
 pub use self::log::{LogRecord, LogSink, NoLog};
 pub use self::network::NetworkStream;
 pub use self::plugin::{DnsAnswer, Plugin, PluginConfig};

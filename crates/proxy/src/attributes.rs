@@ -2,7 +2,8 @@
 //!
 //! Source: Envoy's attributes; `docs/compatibility.md` has the table.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -74,7 +75,8 @@ pub(crate) struct StreamShared {
     route: RefCell<Option<Rc<ResolvedRoute>>>,
     /// Address of the client, as trusted proxies tell it.
     client: Cell<SocketAddr>,
-    start: SystemTime,
+    /// Worked out when somebody asks, and told alike from then on.
+    start: OnceCell<SystemTime>,
     started: Instant,
     protocol: Version,
     /// Length that the request announced.
@@ -86,7 +88,7 @@ pub(crate) struct StreamShared {
     pub(crate) sent_bytes: Cell<u64>,
     pub(crate) response_code: Cell<Option<u16>>,
     pub(crate) response_flags: Cell<u64>,
-    pub(crate) response_code_details: RefCell<Option<String>>,
+    pub(crate) response_code_details: RefCell<Option<Cow<'static, str>>>,
     pub(crate) grpc_status: Cell<Option<u32>>,
     pub(crate) upstream: Cell<Option<UpstreamExchange>>,
     /// What filters say about the stream, by their name. Source: Envoy's dynamic metadata.
@@ -140,7 +142,7 @@ impl StreamShared {
             client: Cell::new(connection.remote),
             connection,
             route: RefCell::default(),
-            start: SystemTime::now(),
+            start: OnceCell::new(),
             started: Instant::now(),
             protocol,
             request_length: Cell::new(None),
@@ -162,7 +164,7 @@ impl StreamShared {
         }
     }
 
-    pub(crate) fn set_details(&self, details: impl Into<String>) {
+    pub(crate) fn set_details(&self, details: impl Into<Cow<'static, str>>) {
         *self.response_code_details.borrow_mut() = Some(details.into());
     }
 
@@ -229,7 +231,8 @@ impl StreamShared {
 
     /// When the stream began.
     pub(crate) fn start_time(&self) -> SystemTime {
-        self.start
+        let now = SystemTime::now;
+        *self.start.get_or_init(|| now().checked_sub(self.elapsed()).unwrap_or_else(now))
     }
 
     /// What the client speaks. Source: Envoy's names.
@@ -286,7 +289,7 @@ impl StreamShared {
         let received = self.request_bytes.get();
         match path {
             [b"time"] => {
-                let since = self.start.duration_since(UNIX_EPOCH).ok()?;
+                let since = self.start_time().duration_since(UNIX_EPOCH).ok()?;
                 Some(PropertyValue::Nanoseconds(i64::try_from(since.as_nanos()).ok()?))
             }
             [b"duration"] => {

@@ -104,9 +104,8 @@ impl WholeBody {
             // A length without a body, for `HEAD` and 304.
             Some(length) if is_bare && length != "0" => Self::new(bytes, Framing::Bare),
             Some(length) => {
-                let now = HeaderValue::from(bytes.len());
-                if *length != now {
-                    *length = now;
+                if !says(length, bytes.len()) {
+                    *length = HeaderValue::from(bytes.len());
                 }
                 Self::new(bytes, Framing::Length)
             }
@@ -144,6 +143,16 @@ impl WholeBody {
             (_, None) => SizeHint::with_exact(0),
         }
     }
+}
+
+/// Whether a length is written as this number is. Most are, and need no new value.
+fn says(length: &HeaderValue, number: usize) -> bool {
+    let text = length.as_bytes();
+    let is_plain = text.first().is_some_and(|first| *first != b'0' || text.len() == 1);
+    let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+    is_plain
+        && digits(text)
+        && std::str::from_utf8(text).is_ok_and(|text| text.parse() == Ok(number))
 }
 
 // === impl FilteredBody ===

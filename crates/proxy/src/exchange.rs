@@ -5,23 +5,23 @@
 //! filters:     request ─> chain ─> (held? wait) ──> upstream ─> chain ─> (held? wait) ─> response
 //! ```
 
+mod heads;
+
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, SERVER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
-use wasmplug_host::{Fields, FieldsKind, LocalReply, Pseudo};
+use wasmplug_host::{Fields, LocalReply, Pseudo};
 
+pub(crate) use self::heads::note_upstream_time;
+use self::heads::{Received, X_UPSTREAM_TIME, milliseconds};
 use crate::access_log::AccessRecord;
 use crate::admission::{self, Refusal};
 use crate::attributes::{ConnectionInfo, StreamShared, UpstreamExchange, flags};
@@ -46,9 +46,6 @@ type Answer = Result<Response<DownstreamBody>, StreamReset>;
 type UpstreamAnswer = Result<(Response<Incoming>, Lease), UpstreamError>;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_UPSTREAM_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// Serves one request.
 pub(crate) async fn serve(
@@ -62,9 +59,8 @@ pub(crate) async fn serve(
     if let Err(refusal) = admission::admit(&mut request, upgrade.is_some(), level) {
         return Ok(refuse(&worker, connection, &request, refusal));
     }
-    prepare_request(request.headers_mut());
     if request.version() == Version::HTTP_2 {
-        join_cookies(request.headers_mut());
+        heads::join_cookies(request.headers_mut());
     }
     let is_head = *request.method() == Method::HEAD;
     let answer = if chain.is_straight() && worker.surroundings().access_log.is_none() {
@@ -76,15 +72,17 @@ pub(crate) async fn serve(
         let limit = worker.config().limits.buffer_bytes;
         let stream = Stream::new(Rc::clone(&shared), chain, limit, body, is_http1, upgrade);
         shared.watch();
-        let method = parts.method.clone();
-        let fields = request_fields(parts);
+        let method = parts.method;
+        let scheme = Some(HeaderValue::from_static("http"));
+        let mut fields = Fields::from_request_head(&method, &parts.uri, scheme, parts.headers);
+        heads::prepare_fields(&mut fields);
         shared.request_header_bytes.set(u64::try_from(fields.byte_size()).unwrap_or(u64::MAX));
         let length = fields.get_name(&CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         shared.request_length.set(length.and_then(|length| length.parse().ok()));
         shared.note_client(&fields);
         shared.choose_route(&fields);
         stream.start_request(fields);
-        filtered(&worker, &shared, &stream, &method).await
+        filtered(&worker, &shared, &stream, Received { method, uri: parts.uri }).await
     };
     worker.metrics().count_answer(answer.as_ref().ok().map(Response::status));
     if is_head { answer.map(|answer| answer.map(DownstreamBody::without_bytes)) } else { answer }
@@ -93,24 +91,24 @@ pub(crate) async fn serve(
 /// Answers a request that no filter is to see.
 fn refuse(
     worker: &Worker,
-    request: &Request<Incoming>,
     connection: Rc<ConnectionInfo>,
+    request: &Request<Incoming>,
     refusal: Refusal,
 ) -> Response<DownstreamBody> {
     let is_grpc = local_reply::is_grpc(request.headers().get(http::header::CONTENT_TYPE));
-    let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
     let (status, details) = (refusal.reply.status, refusal.reply.details.clone());
+    let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
     if refusal.closes {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     worker.metrics().count_answer(Some(answer.status()));
-    answer
     if let Some(log) = &worker.surroundings().access_log {
         let shared = StreamShared::new(connection, request.version());
         shared.response_code.set(Some(status));
         shared.set_details(details);
         log.write(&AccessRecord::of_request(request), &shared, std::iter::empty());
     }
+    answer
 }
 
 /// Without filters nothing is taken apart.
@@ -121,13 +119,14 @@ async fn straight(
     upgrade: Option<OnUpgrade>,
 ) -> Answer {
     let (mut parts, body) = request.into_parts();
+    heads::prepare_headers(&mut parts.headers);
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         // What the target says counts more than a header. Source: RFC 9112, 3.2.2; HTTP/2.
         parts.headers.insert(HOST, host);
     }
-    parts.uri = origin_form(parts.uri);
+    parts.uri = heads::origin_form(parts.uri);
     parts.version = Version::HTTP_11;
     // Counts the stream when it is over, however it ends.
     let mut record = chain.stats().map(|stats| stats.begin(&parts.headers));
@@ -139,7 +138,7 @@ async fn straight(
     let begin = tokio::time::Instant::now();
     let is_grpc = local_reply::is_grpc(parts.headers.get(http::header::CONTENT_TYPE));
     let mut request = Request::from_parts(parts, body);
-    announce_body(&mut request);
+    heads::announce_body(&mut request);
     let pool = Rc::clone(straight_route(worker, &request));
     let answer = without_unasked_switch(pool.send(request).await, upgrade.is_some());
     if let (Some(record), Ok((response, _))) = (&mut record, &answer) {
@@ -154,7 +153,7 @@ async fn straight(
             }
             let mut headers = std::mem::take(response.headers_mut());
             note_upstream_time(&mut headers, begin);
-            finish_response(worker, &mut headers);
+            heads::finish_headers(worker, &mut headers);
             let end = record.map_or(End::Nothing, End::Record);
             let body = DownstreamBody::Full(WholeBody::sized(Bytes::new()), end);
             Ok(new_response(StatusCode::SWITCHING_PROTOCOLS, headers, body))
@@ -175,7 +174,7 @@ async fn straight(
             );
             hop_by_hop::remove(response.headers_mut());
             note_upstream_time(response.headers_mut(), begin);
-            finish_response(worker, response.headers_mut());
+            heads::finish_headers(worker, response.headers_mut());
             Ok(response)
         }
         Err(error) => {
@@ -200,21 +199,23 @@ async fn filtered(
     worker: &Worker,
     shared: &Rc<StreamShared>,
     stream: &Rc<Stream>,
-    method: &Method,
+    received: Received,
 ) -> Answer {
     // Ends the stream also when the client leaves before the answer.
     let finish = FinishOnDrop::new(Rc::clone(stream));
     let headers = loop {
         match poll_fn(|cx| stream.poll_request(cx)).await {
-            RequestEvent::SendUpstream(headers) => match upstream_request(stream, headers) {
-                Ok(request) => break ask_upstream(worker, shared, stream, request).await?,
-                Err(missing) => stream.reply(local_reply::invalid_request(missing)),
-            },
+            RequestEvent::SendUpstream(headers) => {
+                match upstream_request(stream, headers, &received) {
+                    Ok(request) => break ask_upstream(worker, shared, stream, request).await?,
+                    Err(missing) => stream.reply(local_reply::invalid_request(missing)),
+                }
+            }
             RequestEvent::Respond(headers) => break headers,
             RequestEvent::Reset => return Err(StreamReset),
         }
     };
-    respond(worker, stream, headers, method, finish).await
+    respond(worker, stream, headers, &received.method, finish).await
 }
 
 /// Sends the request and waits for the head of the response, from wherever it comes.
@@ -265,16 +266,15 @@ fn take_answer(
                 let upstream = hyper::upgrade::on(&mut response);
                 let mut headers = std::mem::take(response.headers_mut());
                 note_upstream_time(&mut headers, begin);
-                let mut headers = Fields::from_header_map(FieldsKind::Response, headers);
-                headers.set_pseudo(Pseudo::Status, HeaderValue::from(101));
+                let status = StatusCode::SWITCHING_PROTOCOLS;
+                let headers = Fields::from_response_head(status, headers, |_| true);
                 stream.start_upgrade(headers, upstream);
                 return;
             }
-            let (mut parts, body) = response.into_parts();
-            hop_by_hop::remove(&mut parts.headers);
-            note_upstream_time(&mut parts.headers, begin);
-            let mut headers = Fields::from_header_map(FieldsKind::Response, parts.headers);
-            headers.set_pseudo(Pseudo::Status, HeaderValue::from(parts.status.as_u16()));
+            let (parts, body) = response.into_parts();
+            let keep = |name: &HeaderName| !hop_by_hop::is_hop_by_hop(name);
+            let mut headers = Fields::from_response_head(parts.status, parts.headers, keep);
+            headers.set_name(X_UPSTREAM_TIME, milliseconds(begin));
             stream.start_response(headers, LeasedBody::new(body, lease), is_http1);
         }
         Err(error) => {
@@ -320,8 +320,9 @@ async fn respond(
         headers.remove_name(&CONTENT_LENGTH);
     }
     let upgrade = stream.take_upgrade();
-    headers.retain(|name| !is_framing(name) || upgrade.is_some() && *name != TRANSFER_ENCODING);
-    let status = headers.take_pseudo(Pseudo::Status);
+    headers
+        .retain(|name| !heads::is_framing(name) || upgrade.is_some() && *name != TRANSFER_ENCODING);
+    let status = headers.pseudo(Pseudo::Status);
     let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
     let is_final = |status: &StatusCode| !status.is_informational() || upgrade.is_some();
     let Some(status) = status.filter(is_final) else {
@@ -334,13 +335,9 @@ async fn respond(
     {
         headers.push(SERVER_TIMING, timing);
     }
-    let for_log = stream.wants_log().then(|| {
-        let mut kept = headers.clone();
-        kept.set_pseudo(Pseudo::Status, HeaderValue::from(status.as_u16()));
-        kept
-    });
+    let for_log = stream.wants_log().then(|| headers.clone());
+    heads::finish_fields(worker, &mut headers);
     let mut map = headers.into_header_map();
-    finish_response(worker, &mut map);
     if let Some(kept) = for_log {
         stream.keep_response_headers(kept);
     }
@@ -391,34 +388,10 @@ fn own_answer(
     let status = headers.take_pseudo(Pseudo::Status);
     let status = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
     let (mut headers, is_bare) = (headers.into_header_map(), body.is_empty());
-    finish_response(worker, &mut headers);
+    heads::finish_headers(worker, &mut headers);
     let body = WholeBody::framed(&mut headers, body.into(), is_bare);
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     new_response(status, headers, DownstreamBody::Full(body, End::Nothing))
-}
-
-/// Takes the request's head apart into what plugins see.
-fn request_fields(parts: http::request::Parts) -> Fields {
-    let mut fields = Fields::from_header_map(FieldsKind::Request, parts.headers);
-    let host = fields.take_name(&HOST);
-    let authority = match parts.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => host,
-    };
-    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let method = HeaderValue::from_str(parts.method.as_str()).ok();
-    let pseudo = [
-        (Pseudo::Authority, authority),
-        (Pseudo::Path, HeaderValue::from_str(path).ok()),
-        (Pseudo::Method, method),
-        (Pseudo::Scheme, Some(HeaderValue::from_static("http"))),
-    ];
-    for (name, value) in pseudo {
-        if let Some(value) = value {
-            fields.set_pseudo(name, value);
-        }
-    }
-    fields
 }
 
 /// Puts the request's head together again, as the last filter left it.
@@ -428,15 +401,15 @@ fn request_fields(parts: http::request::Parts) -> Fields {
 fn upstream_request(
     stream: &Rc<Stream>,
     mut headers: Fields,
+    received: &Received,
 ) -> Result<Request<UpstreamBody>, &'static str> {
     let kept = stream.wants_log().then(|| headers.clone());
     let is_modified = stream.is_body_modified(Side::Request);
     let whole = stream.take_whole_body(Side::Request);
-    let method = headers.take_pseudo(Pseudo::Method);
+    let method = headers.pseudo(Pseudo::Method);
     let method = method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-    let path = headers.take_pseudo(Pseudo::Path);
-    let path = path.and_then(|path| Uri::from_maybe_shared(Bytes::from_owner(path)).ok());
-    let authority = headers.take_pseudo(Pseudo::Authority);
+    let path = headers.pseudo(Pseudo::Path).and_then(|path| received.target(path));
+    let authority = headers.pseudo(Pseudo::Authority).cloned();
     let is_upgrade = stream.may_upgrade();
     if is_upgrade || is_modified && whole.is_none() {
         // What follows an upgrade is no body, and no plugin can announce one.
@@ -466,41 +439,11 @@ fn upstream_request(
     *request.method_mut() = method.ok_or(":method")?;
     *request.uri_mut() = path.ok_or(":path")?;
     *request.headers_mut() = map;
-    announce_body(&mut request);
+    heads::announce_body(&mut request);
     if let Some(kept) = kept {
         stream.keep_request_headers(kept);
     }
     Ok(request)
-}
-
-/// Says what follows the head where hyper would not, or would not send it.
-///
-/// Source: Envoy; RFC 9110, 8.6 for methods that usually have a body.
-fn announce_body(request: &mut Request<UpstreamBody>) {
-    if request.headers().contains_key(CONTENT_LENGTH) {
-        return;
-    }
-    let is_empty = matches!(request.body(), UpstreamBody::Empty);
-    let is_usually_empty = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT
-    );
-    match (is_empty, is_usually_empty) {
-        (true, false) => {
-            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
-        }
-        (false, true) => {
-            let chunked = HeaderValue::from_static("chunked");
-            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-        }
-        _ => {}
-    }
-}
-
-/// Headers by which a plugin would decide about the client's connection. Source: Envoy removes
-/// them from every response.
-fn is_framing(name: &HeaderName) -> bool {
-    *name == CONNECTION || *name == TRANSFER_ENCODING || *name == UPGRADE
 }
 
 /// Takes an upstream that speaks another protocol, although nobody asked for it, for broken.
@@ -518,58 +461,8 @@ fn is_switching(response: &Response<Incoming>, is_asked: bool) -> bool {
     is_asked && response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Adds what Envoy adds.
-fn prepare_request(headers: &mut HeaderMap) {
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if !headers.contains_key(X_REQUEST_ID) {
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
-        if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
-            headers.insert(X_REQUEST_ID, value);
-        }
-    }
-}
-
-/// Makes one header of the cookies of a client that sends them one by one, as HTTP/2 allows.
-///
-/// Source: RFC 9113, 8.2.3; Envoy.
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    if cookies.next().is_none() || cookies.next().is_none() {
-        return;
-    }
-    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
-        headers.insert(COOKIE, joined);
-    }
-}
-
-/// The last touch on every response. Source: Envoy: `date` if absent, `server` always.
-fn finish_response(worker: &Worker, headers: &mut HeaderMap) {
-    if !headers.contains_key(DATE) {
-        headers.insert(DATE, worker.date());
-    }
-    headers.insert(SERVER, worker.config().server_name.clone());
-}
-
-/// Says how long the upstream, or a cluster, took until its answer began. Source: Envoy.
-pub(crate) fn note_upstream_time(headers: &mut HeaderMap, begin: tokio::time::Instant) {
-    let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-    headers.insert(X_UPSTREAM_TIME, HeaderValue::from(milliseconds));
-}
-
 fn report_upstream(worker: &Worker, error: &UpstreamError) {
     worker.metrics().count_upstream_failure(error);
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     tracing::warn!(error = %error, cause, "upstream request failed");
-}
-
-/// What HTTP/1 sends in its request line: no scheme, no authority.
-fn origin_form(uri: Uri) -> Uri {
-    if uri.authority().is_none() {
-        return uri;
-    }
-    uri.into_parts().path_and_query.map_or_else(|| Uri::from_static("/"), Uri::from)
 }

@@ -15,7 +15,6 @@ pub(crate) enum Side {
 
 /// What a filter does with headers. Source: Envoy `FilterHeadersStatus`.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
 pub(crate) enum HeadersOutcome {
     /// Pass them on.
     Continue(Fields),
@@ -49,7 +48,6 @@ pub(crate) enum BodyOutcome {
 
 /// What a filter does with trailers. Source: Envoy `FilterTrailersStatus`.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
 pub(crate) enum TrailersOutcome {
     /// Pass them on.
     Continue(Fields),

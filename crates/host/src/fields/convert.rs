@@ -2,7 +2,7 @@
 
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, StatusCode, Uri, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request, response};
 
 use super::{Fields, FieldsKind, Pseudo};
 
@@ -11,25 +11,38 @@ use super::{Fields, FieldsKind, Pseudo};
 impl Fields {
     /// What a plugin sees of a request's head. `host` becomes `:authority`.
     pub fn from_request(head: &request::Parts) -> Self {
-        let mut fields = Self::from_header_map(FieldsKind::Request, head.headers.clone());
-        let host = fields.take_name(&HOST);
-        let authority = match head.uri.authority() {
+        let scheme = head.uri.scheme_str().unwrap_or("http");
+        let scheme = HeaderValue::from_str(scheme).ok();
+        let headers = head.headers.clone();
+        Self::from_request_head(&head.method, &head.uri, scheme, headers)
+    }
+
+    /// The same of its parts; the headers are moved.
+    pub fn from_request_head(
+        method: &Method,
+        uri: &Uri,
+        scheme: Option<HeaderValue>,
+        headers: HeaderMap,
+    ) -> Self {
+        let host = headers.get(HOST).cloned();
+        let authority = match uri.authority() {
             Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
             None => host,
         };
-        let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let scheme = head.uri.scheme_str().unwrap_or("http");
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let mut fields = Self::with_room(FieldsKind::Request, headers.len());
         let pseudo = [
             (Pseudo::Authority, authority),
             (Pseudo::Path, HeaderValue::from_str(path).ok()),
-            (Pseudo::Method, HeaderValue::from_str(head.method.as_str()).ok()),
-            (Pseudo::Scheme, HeaderValue::from_str(scheme).ok()),
+            (Pseudo::Method, method_value(method)),
+            (Pseudo::Scheme, scheme),
         ];
         for (name, value) in pseudo {
             if let Some(value) = value {
-                fields.set_pseudo(name, value);
+                fields.push_pseudo(name, value);
             }
         }
+        fields.extend(headers, |name| *name != HOST);
         fields
     }
 
@@ -54,8 +67,18 @@ impl Fields {
 
     /// What a plugin sees of a response's head.
     pub fn from_response(head: &response::Parts) -> Self {
-        let mut fields = Self::from_header_map(FieldsKind::Response, head.headers.clone());
-        fields.set_pseudo(Pseudo::Status, HeaderValue::from(head.status.as_u16()));
+        Self::from_response_head(head.status, head.headers.clone(), |_| true)
+    }
+
+    /// The same of its parts, with the headers whose name passes; they are moved.
+    pub fn from_response_head(
+        status: StatusCode,
+        headers: HeaderMap,
+        keep: impl FnMut(&HeaderName) -> bool,
+    ) -> Self {
+        let mut fields = Self::with_room(FieldsKind::Response, headers.len());
+        fields.push_pseudo(Pseudo::Status, status_value(status));
+        fields.extend(headers, keep);
         fields
     }
 
@@ -69,6 +92,34 @@ impl Fields {
         head.status = status.ok_or(":status")?;
         head.headers = self.into_header_map();
         Ok(())
+    }
+}
+
+/// A status as a header value; the frequent ones cost no allocation.
+fn status_value(status: StatusCode) -> HeaderValue {
+    match status.as_u16() {
+        200 => HeaderValue::from_static("200"),
+        204 => HeaderValue::from_static("204"),
+        302 => HeaderValue::from_static("302"),
+        304 => HeaderValue::from_static("304"),
+        400 => HeaderValue::from_static("400"),
+        401 => HeaderValue::from_static("401"),
+        403 => HeaderValue::from_static("403"),
+        404 => HeaderValue::from_static("404"),
+        500 => HeaderValue::from_static("500"),
+        502 => HeaderValue::from_static("502"),
+        503 => HeaderValue::from_static("503"),
+        other => HeaderValue::from(other),
+    }
+}
+
+/// A method as a header value; the frequent ones cost no allocation.
+fn method_value(method: &Method) -> Option<HeaderValue> {
+    let known = [Method::GET, Method::POST, Method::HEAD, Method::PUT, Method::DELETE];
+    let texts = ["GET", "POST", "HEAD", "PUT", "DELETE"];
+    match known.iter().zip(texts).find(|(known, _)| *known == method) {
+        Some((_, text)) => Some(HeaderValue::from_static(text)),
+        None => HeaderValue::from_str(method.as_str()).ok(),
     }
 }
 
