@@ -1,5 +1,6 @@
 //! The command line as typed. Doc comments are the help; nothing here does I/O.
 
+mod limits;
 mod modules;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use http::HeaderValue;
 use wasmplug_api::WorkloadRole;
 use wasmplug_proxy::{Route, UpstreamAddress};
 
+pub(crate) use self::limits::LimitSetting;
 pub(crate) use self::modules::{
     CacheArguments, CacheCommand, CacheGcArguments, CacheLsArguments, CacheRmArguments,
     InspectArguments, Layout, LoadArguments, LoginArguments, PullArguments, PushArguments,
@@ -103,6 +105,7 @@ Examples:
   wasmplug run -f bookinfo.yaml plugins/ --upstream localhost:9080 --workload productpage-v1
   wasmplug run -f p.yaml --upstream localhost:3000 --cluster api=localhost:4000 --route /api=api
   wasmplug run -f p.yaml --upstream localhost:3000 --access-log - --access-log-format json
+  wasmplug run -f p.yaml --upstream localhost:3000 --limit callback_deadline=50ms
   wasmplug run -f network.yaml --upstream localhost:5432 --protocol tcp")]
 pub(crate) struct RunArguments {
     #[command(flatten)]
@@ -150,6 +153,10 @@ pub(crate) struct RunArguments {
     /// How a line of the access log is written: in Istio's default text format, or as JSON.
     #[arg(long, value_enum, default_value_t = AccessLogEncoding::Text, requires = "access_log")]
     pub(crate) access_log_format: AccessLogEncoding,
+    /// Limit of the proxy or of every plugin's VM, as NAME=VALUE; may be repeated. Names, units and
+    /// defaults: docs/limits.md.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]
+    pub(crate) limits: Vec<LimitSetting>,
     #[command(flatten)]
     pub(crate) store: StoreArguments,
     /// How often to look whether tags were moved although no file has changed, such as 30s, 10m or

@@ -1,13 +1,10 @@
 //! From resources to traffic, again and again: read, plan, build, apply, wait for a change.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, PluginPhase, Resource, Severity, plan};
-use wasmplug_host::{CompiledCache, Host, Limits};
-use wasmplug_module::ModuleStore;
 use wasmplug_proxy::{
     FilterSpec, KeyProblem, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot,
     SnapshotBuilder, UpstreamAddress, find_cluster,
@@ -60,17 +57,10 @@ impl Reconciler {
     pub(crate) fn new(
         arguments: WorkloadArguments,
         clusters: BTreeMap<String, UpstreamAddress>,
-        host: Arc<Host>,
-        store: Arc<ModuleStore>,
-        compiled: Option<CompiledCache>,
+        builder: SnapshotBuilder,
         environment: &Environment,
         refresh_interval: Option<Duration>,
     ) -> Self {
-        let variables = environment.variables.clone();
-        let mut builder = SnapshotBuilder::new(host, store, Limits::default(), variables);
-        if let Some(compiled) = compiled {
-            builder = builder.with_compiled_cache(compiled);
-        }
         let (mounted, has_colours) = (MountedFiles::new(), environment.has_colours);
         Self { arguments, clusters, mounted, builder, has_colours, refresh_interval }
     }

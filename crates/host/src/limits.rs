@@ -1,10 +1,14 @@
 //! Every limit of a VM: name, unit, default.
 
+mod named;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
+
+pub use self::named::{LimitSlot, LimitValueError};
 
 /// Period of the clock that deadlines are measured with; deadlines are rounded up to it.
 pub const EPOCH_PERIOD: Duration = Duration::from_millis(10);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
+use wasmplug_host::LimitSlot;
 
 use crate::access_log::AccessLog;
 use crate::node::Node;
@@ -107,6 +108,35 @@ impl ProxyConfig {
 // === impl ProxyLimits ===
 
 impl ProxyLimits {
+    /// Names of all limits, as [`ProxyLimits::slot`] knows them.
+    pub const NAMES: [&'static str; 9] = [
+        "buffer_bytes",
+        "headers",
+        "header_bytes",
+        "header_timeout",
+        "connect_timeout",
+        "stream_idle_timeout",
+        "tcp_idle_timeout",
+        "drain_timeout",
+        "idle_upstream_connections",
+    ];
+
+    /// The limit of this name, to be set. `None` if there is none.
+    pub fn slot(&mut self, name: &str) -> Option<LimitSlot<'_>> {
+        Some(match name {
+            "buffer_bytes" => LimitSlot::Bytes(&mut self.buffer_bytes),
+            "headers" => LimitSlot::Count(&mut self.headers),
+            "header_bytes" => LimitSlot::Bytes(&mut self.header_bytes),
+            "header_timeout" => LimitSlot::Time(&mut self.header_timeout),
+            "connect_timeout" => LimitSlot::Time(&mut self.connect_timeout),
+            "stream_idle_timeout" => LimitSlot::Time(&mut self.stream_idle_timeout),
+            "tcp_idle_timeout" => LimitSlot::Time(&mut self.tcp_idle_timeout),
+            "drain_timeout" => LimitSlot::Time(&mut self.drain_timeout),
+            "idle_upstream_connections" => LimitSlot::Count(&mut self.idle_upstream_connections),
+            _ => return None,
+        })
+    }
+
     /// [`ProxyLimits::header_bytes`] as HTTP/2 announces it.
     pub(crate) fn header_list_bytes(&self) -> u32 {
         u32::try_from(self.header_bytes).unwrap_or(u32::MAX)
@@ -126,5 +156,22 @@ impl Default for ProxyLimits {
             drain_timeout: Duration::from_secs(10),
             idle_upstream_connections: 256,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmplug_host::Limits;
+
+    use super::ProxyLimits;
+
+    #[test]
+    fn each_name_has_a_limit_and_none_is_also_one_of_vms() {
+        let mut limits = ProxyLimits::default();
+        for name in ProxyLimits::NAMES {
+            assert!(limits.slot(name).is_some(), "{name}");
+            assert!(Limits::default().slot(name).is_none(), "{name}");
+        }
+        assert!(limits.slot("memory_bytes").is_none());
     }
 }

@@ -7,9 +7,10 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmplug_api::{Workload, WorkloadRole};
-use wasmplug_host::Host;
+use wasmplug_host::{Host, Limits};
 use wasmplug_proxy::{
-    ListenerProtocol, Node, Proxy, ProxyConfig, StartProxyError, UpstreamAddress,
+    ListenerProtocol, Node, Proxy, ProxyConfig, ProxyLimits, SnapshotBuilder, StartProxyError,
+    UpstreamAddress,
 };
 
 use crate::access_log;
@@ -33,24 +34,24 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let store = Arc::new(store::open(&arguments.store, environment)?);
     let (workload, clusters) = (arguments.workload.clone(), clusters(arguments));
     let refresh = arguments.refresh_interval;
-    let compiled = store::compiled(&arguments.store, environment);
-    let mut reconciler = Reconciler::new(
-        workload,
-        clusters,
-        Arc::clone(&host),
-        store,
-        compiled,
-        environment,
-        refresh,
-    );
+    let (vm_limits, limits) = limits(arguments);
+    let variables = environment.variables.clone();
+    let mut builder = SnapshotBuilder::new(Arc::clone(&host), store, vm_limits, variables);
+    if let Some(compiled) = store::compiled(&arguments.store, environment) {
+        builder = builder.with_compiled_cache(compiled);
+    }
+    let mut reconciler = Reconciler::new(workload, clusters, builder, environment, refresh);
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.
     let plan = reconciler.plan(&sources)?;
     let target = Target::find(&arguments.workload, &sources.resources())?;
     let (access_log, _access_log_writer) = access_log::open(arguments)?.unzip();
-    let config =
-        ProxyConfig { access_log, ..proxy_config(arguments, node(&target.workload), environment) };
+    let config = ProxyConfig {
+        access_log,
+        limits,
+        ..proxy_config(arguments, node(&target.workload), environment)
+    };
     let upstream = config.upstream.to_string();
     let workers = config.workers;
     let scheme = match arguments.protocol {
@@ -136,6 +137,15 @@ fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment)
         has_server_timing: arguments.server_timing,
         ..ProxyConfig::new(arguments.upstream.clone())
     }
+}
+
+/// The limits of VMs and of the proxy, with those that the arguments set.
+fn limits(arguments: &RunArguments) -> (Limits, ProxyLimits) {
+    let (mut vm, mut proxy) = (Limits::default(), ProxyLimits::default());
+    for setting in &arguments.limits {
+        setting.apply(&mut vm, &mut proxy);
+    }
+    (vm, proxy)
 }
 
 /// A host that may be called is a cluster that has its address for a name.

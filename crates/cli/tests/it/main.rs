@@ -8,6 +8,7 @@ mod authorizers;
 mod errors;
 mod examples;
 mod explain;
+mod limits;
 mod modules;
 mod process;
 mod pull_secret;

@@ -1,0 +1,190 @@
+//! Limits as operators write them: a name and a value, such as `callback_deadline=50ms`.
+
+use std::time::Duration;
+
+use super::Limits;
+
+/// A limit that can be set by its name.
+#[derive(Debug)]
+pub enum LimitSlot<'a> {
+    /// A time, such as `50ms`, `2s`, `5m` or `1h`.
+    Time(&'a mut Duration),
+    /// Bytes, such as `4096`, `64K`, `16M` or `1G`, in powers of 1024.
+    Bytes(&'a mut usize),
+    /// How many of something.
+    Count(&'a mut usize),
+    /// How many of something, a small number.
+    SmallCount(&'a mut u32),
+}
+
+/// Why a text is no value of a limit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no value of a limit: it must be {expected}")]
+pub struct LimitValueError {
+    /// What was given.
+    pub text: String,
+    /// What would have been right.
+    pub expected: &'static str,
+}
+
+// === impl LimitSlot ===
+
+impl LimitSlot<'_> {
+    /// Sets the limit to what a text says.
+    ///
+    /// # Errors
+    /// The text is no value above zero of this kind, or is beyond what a machine can count.
+    pub fn set(self, text: &str) -> Result<(), LimitValueError> {
+        let expected = self.expected();
+        let set = || -> Option<()> {
+            match self {
+                Self::Time(time) => *time = parse_time(text)?,
+                Self::Bytes(bytes) => *bytes = parse_bytes(text)?,
+                Self::Count(count) => *count = parse_number(text)?,
+                Self::SmallCount(count) => *count = u32::try_from(parse_number(text)?).ok()?,
+            }
+            Some(())
+        };
+        set().ok_or_else(|| LimitValueError { text: text.to_owned(), expected })
+    }
+
+    fn expected(&self) -> &'static str {
+        match self {
+            Self::Time(_) => "a time above zero, such as 50ms, 2s, 5m or 1h",
+            Self::Bytes(_) => "a size above zero, such as 4096, 64K, 16M or 1G",
+            Self::Count(_) | Self::SmallCount(_) => "a whole number above zero",
+        }
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// Names of all limits, as [`Limits::slot`] knows them.
+    pub const NAMES: [&'static str; 15] = [
+        "callback_deadline",
+        "start_deadline",
+        "memory_bytes",
+        "table_elements",
+        "contexts",
+        "shared_data_entry_bytes",
+        "shared_data_keys",
+        "shared_data_bytes",
+        "queues",
+        "queue_items",
+        "queue_bytes",
+        "metrics",
+        "log_lines_per_second",
+        "log_line_bytes",
+        "expressions",
+    ];
+
+    /// The limit of this name, to be set. `None` if there is none.
+    pub fn slot(&mut self, name: &str) -> Option<LimitSlot<'_>> {
+        Some(match name {
+            "callback_deadline" => LimitSlot::Time(&mut self.callback_deadline),
+            "start_deadline" => LimitSlot::Time(&mut self.start_deadline),
+            "memory_bytes" => LimitSlot::Bytes(&mut self.memory_bytes),
+            "table_elements" => LimitSlot::Count(&mut self.table_elements),
+            "contexts" => LimitSlot::Count(&mut self.contexts),
+            "shared_data_entry_bytes" => LimitSlot::Bytes(&mut self.shared_data_entry_bytes),
+            "shared_data_keys" => LimitSlot::Count(&mut self.shared_data_keys),
+            "shared_data_bytes" => LimitSlot::Bytes(&mut self.shared_data_bytes),
+            "queues" => LimitSlot::Count(&mut self.queues),
+            "queue_items" => LimitSlot::Count(&mut self.queue_items),
+            "queue_bytes" => LimitSlot::Bytes(&mut self.queue_bytes),
+            "metrics" => LimitSlot::Count(&mut self.metrics),
+            "log_lines_per_second" => LimitSlot::SmallCount(&mut self.log_lines_per_second),
+            "log_line_bytes" => LimitSlot::Bytes(&mut self.log_line_bytes),
+            "expressions" => LimitSlot::Count(&mut self.expressions),
+            _ => return None,
+        })
+    }
+}
+
+fn parse_time(text: &str) -> Option<Duration> {
+    let (number, unit) = split(text)?;
+    let number = u64::try_from(number).ok()?;
+    let seconds = |each: u64| number.checked_mul(each).map(Duration::from_secs);
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(60 * 60),
+        _ => None,
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<usize> {
+    let (number, unit) = split(text)?;
+    let factor = match unit {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+fn parse_number(text: &str) -> Option<usize> {
+    let (number, unit) = split(text)?;
+    unit.is_empty().then_some(number)
+}
+
+/// A number above zero, in digits alone, and what follows it.
+fn split(text: &str) -> Option<(usize, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let number = number.parse().ok().filter(|number| *number > 0)?;
+    Some((number, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Limits;
+
+    #[test]
+    fn each_name_has_a_limit_and_each_limit_is_set_by_its_name() {
+        let mut limits = Limits::default();
+        for name in Limits::NAMES {
+            assert!(limits.slot(name).is_some(), "{name}");
+        }
+        limits.slot("callback_deadline").unwrap().set("50ms").unwrap();
+        limits.slot("memory_bytes").unwrap().set("16M").unwrap();
+        limits.slot("queues").unwrap().set("7").unwrap();
+        limits.slot("log_lines_per_second").unwrap().set("5").unwrap();
+        let expected = Limits {
+            callback_deadline: Duration::from_millis(50),
+            memory_bytes: 16 << 20,
+            queues: 7,
+            log_lines_per_second: 5,
+            ..Limits::default()
+        };
+        assert_eq!(limits, expected);
+        assert!(limits.slot("callback-deadline").is_none());
+    }
+
+    #[test]
+    fn values_of_another_kind_change_nothing() {
+        for (name, text) in [
+            ("callback_deadline", "50"),
+            ("callback_deadline", "0ms"),
+            ("callback_deadline", "-1s"),
+            ("callback_deadline", "18446744073709551615h"),
+            ("memory_bytes", "16Mi"),
+            ("memory_bytes", "99999999999G"),
+            ("queues", "7M"),
+            ("queues", ""),
+            ("queues", "0"),
+            ("log_lines_per_second", "4294967296"),
+        ] {
+            let mut limits = Limits::default();
+            let error = limits.slot(name).unwrap().set(text).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+            assert_eq!(limits, Limits::default(), "{name}={text}");
+        }
+    }
+}
