@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::access_log::AccessLog;
+use crate::listener::TlsSettings;
 use crate::node::Node;
 use crate::route::Route;
 use crate::upstream::UpstreamAddress;
@@ -30,6 +31,11 @@ pub struct ProxyConfig {
     pub node: Node,
     /// What clients speak.
     pub listener: ListenerProtocol,
+    /// How clients are met in TLS. `None` for plain text.
+    pub tls: Option<TlsSettings>,
+    /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2, which
+    /// tells whose it is. Whoever can connect can say what it likes there. Default: false.
+    pub has_proxy_protocol: bool,
     /// Number of worker threads, at least 1.
     pub workers: usize,
     /// Value of the `server` response header. Default: `wasmplug`.
@@ -67,6 +73,9 @@ pub struct ProxyLimits {
     pub header_bytes: usize,
     /// Longest time from the first byte of a request to the end of its head. Default: 30 s.
     pub header_timeout: Duration,
+    /// Longest time from accepting a connection until its PROXY header has come and its TLS
+    /// handshake is done. Default: 15 s. Source: Envoy's `listener_filters_timeout`.
+    pub handshake_timeout: Duration,
     /// Longest time to connect to the upstream. Default: 5 s. Source: Envoy.
     pub connect_timeout: Duration,
     /// Longest time in which nothing moves in a stream before it is ended, with 408 or 504 if the
@@ -95,6 +104,8 @@ impl ProxyConfig {
             routes: Vec::new(),
             node: Node::default(),
             listener: ListenerProtocol::Http,
+            tls: None,
+            has_proxy_protocol: false,
             workers: 1,
             server_name: HeaderValue::from_static("wasmplug"),
             has_server_timing: false,
@@ -120,6 +131,7 @@ impl Default for ProxyLimits {
             headers: 100,
             header_bytes: 60 << 10,
             header_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(5),
             stream_idle_timeout: Duration::from_mins(5),
             tcp_idle_timeout: Duration::from_hours(1),

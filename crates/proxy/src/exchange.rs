@@ -62,13 +62,14 @@ pub(crate) async fn serve(
     if let Err(refusal) = admission::admit(&mut request, upgrade.is_some(), level) {
         return Ok(refuse(&worker, connection, &request, refusal));
     }
-    prepare_request(request.headers_mut());
+    let transport = if connection.tls().is_some() { "https" } else { "http" };
+    prepare_request(request.headers_mut(), transport);
     if request.version() == Version::HTTP_2 {
         join_cookies(request.headers_mut());
     }
     let is_head = *request.method() == Method::HEAD;
     let answer = if chain.is_straight() && worker.surroundings().access_log.is_none() {
-        straight(&worker, &chain, request, upgrade).await
+        straight(&worker, &chain, &connection, request, upgrade).await
     } else {
         let is_http1 = request.version() < Version::HTTP_2;
         let (parts, body) = request.into_parts();
@@ -77,7 +78,7 @@ pub(crate) async fn serve(
         let stream = Stream::new(Rc::clone(&shared), chain, limit, body, is_http1, upgrade);
         shared.watch();
         let method = parts.method.clone();
-        let fields = request_fields(parts);
+        let fields = request_fields(parts, transport);
         shared.request_header_bytes.set(u64::try_from(fields.byte_size()).unwrap_or(u64::MAX));
         let length = fields.get_name(&CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         shared.request_length.set(length.and_then(|length| length.parse().ok()));
@@ -93,30 +94,31 @@ pub(crate) async fn serve(
 /// Answers a request that no filter is to see.
 fn refuse(
     worker: &Worker,
-    request: &Request<Incoming>,
     connection: Rc<ConnectionInfo>,
+    request: &Request<Incoming>,
     refusal: Refusal,
 ) -> Response<DownstreamBody> {
     let is_grpc = local_reply::is_grpc(request.headers().get(http::header::CONTENT_TYPE));
-    let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
     let (status, details) = (refusal.reply.status, refusal.reply.details.clone());
+    let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
     if refusal.closes {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     worker.metrics().count_answer(Some(answer.status()));
-    answer
     if let Some(log) = &worker.surroundings().access_log {
         let shared = StreamShared::new(connection, request.version());
         shared.response_code.set(Some(status));
         shared.set_details(details);
         log.write(&AccessRecord::of_request(request), &shared, std::iter::empty());
     }
+    answer
 }
 
 /// Without filters nothing is taken apart.
 async fn straight(
     worker: &Worker,
     chain: &WorkerChain,
+    connection: &ConnectionInfo,
     request: Request<Incoming>,
     upgrade: Option<OnUpgrade>,
 ) -> Answer {
@@ -130,7 +132,8 @@ async fn straight(
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
     // Counts the stream when it is over, however it ends.
-    let mut record = chain.stats().map(|stats| stats.begin(&parts.headers));
+    let mut record =
+        chain.stats().map(|stats| stats.begin(&parts.headers, connection.identities()));
     let body = if body.is_end_stream() {
         UpstreamBody::Empty
     } else {
@@ -398,7 +401,8 @@ fn own_answer(
 }
 
 /// Takes the request's head apart into what plugins see.
-fn request_fields(parts: http::request::Parts) -> Fields {
+fn request_fields(parts: http::request::Parts, transport: &'static str) -> Fields {
+    let scheme = HeaderValue::from_static(scheme(&parts, transport));
     let mut fields = Fields::from_header_map(FieldsKind::Request, parts.headers);
     let host = fields.take_name(&HOST);
     let authority = match parts.uri.authority() {
@@ -411,7 +415,7 @@ fn request_fields(parts: http::request::Parts) -> Fields {
         (Pseudo::Authority, authority),
         (Pseudo::Path, HeaderValue::from_str(path).ok()),
         (Pseudo::Method, method),
-        (Pseudo::Scheme, Some(HeaderValue::from_static("http"))),
+        (Pseudo::Scheme, Some(scheme)),
     ];
     for (name, value) in pseudo {
         if let Some(value) = value {
@@ -419,6 +423,18 @@ fn request_fields(parts: http::request::Parts) -> Fields {
         }
     }
     fields
+}
+
+/// What the target says, else what a proxy in front tells, else how the client came here. Source:
+/// Envoy.
+fn scheme(parts: &http::request::Parts, transport: &'static str) -> &'static str {
+    let told = parts.uri.scheme_str().map(str::as_bytes);
+    let told = told.or_else(|| Some(parts.headers.get(X_FORWARDED_PROTO)?.as_bytes()));
+    match told {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ => transport,
+    }
 }
 
 /// Puts the request's head together again, as the last filter left it.
@@ -519,9 +535,9 @@ fn is_switching(response: &Response<Incoming>, is_asked: bool) -> bool {
 }
 
 /// Adds what Envoy adds.
-fn prepare_request(headers: &mut HeaderMap) {
+fn prepare_request(headers: &mut HeaderMap, transport: &'static str) {
     if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(transport));
     }
     if !headers.contains_key(X_REQUEST_ID) {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
