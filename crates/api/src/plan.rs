@@ -33,6 +33,7 @@ use crate::manifest::Resource;
 use crate::mesh_config::PathNormalization;
 use crate::meta::{CreationTime, NamespacedName, ObjectMeta, Position};
 use crate::module_url::ModuleUrl;
+use crate::peer_authentication::MutualTlsMode;
 use crate::plugin_config::plugin_config_json;
 use crate::virtual_service::{CorsPolicy, HttpFault};
 use crate::wasm_plugin::{EnvVar, FailStrategy, PluginPhase, PullPolicy, REDACTED, WasmPluginSpec};
@@ -202,6 +203,11 @@ impl Plan {
             PlannedFilter::Wasm(plugin) => Some(plugin),
             _ => None,
         })
+    }
+
+    /// Whether connections without mutual TLS are to be refused.
+    pub fn requires_mutual_tls(&self) -> bool {
+        self.mutual_tls.as_ref().is_some_and(|tls| tls.mode == MutualTlsMode::Strict)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line as typed. Doc comments are the help; nothing here does I/O.
 
 mod limits;
+mod listener;
 mod modules;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use wasmplug_api::WorkloadRole;
 use wasmplug_proxy::{Route, UpstreamAddress};
 
 pub(crate) use self::limits::LimitSetting;
+pub(crate) use self::listener::ListenerArguments;
 pub(crate) use self::modules::{
     CacheArguments, CacheCommand, CacheGcArguments, CacheLsArguments, CacheRmArguments,
     InspectArguments, Layout, LoadArguments, LoginArguments, PullArguments, PushArguments,
@@ -106,7 +108,11 @@ Examples:
   wasmplug run -f p.yaml --upstream localhost:3000 --cluster api=localhost:4000 --route /api=api
   wasmplug run -f p.yaml --upstream localhost:3000 --access-log - --access-log-format json
   wasmplug run -f p.yaml --upstream localhost:3000 --limit callback_deadline=50ms
-  wasmplug run -f network.yaml --upstream localhost:5432 --protocol tcp")]
+  wasmplug run -f network.yaml --upstream localhost:5432 --protocol tcp
+  wasmplug run -f p.yaml --upstream localhost:3000 --tls-cert tls.crt --tls-key tls.key
+  wasmplug run -f p.yaml --upstream localhost:3000 --tls-cert tls.crt --tls-key tls.key \
+      --tls-client-ca ca.crt
+  wasmplug run -f p.yaml --upstream localhost:3000 --proxy-protocol")]
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) sources: SourceArguments,
@@ -119,6 +125,8 @@ pub(crate) struct RunArguments {
     /// Where `/ready`, `/stats/prometheus` and `/config_dump` are.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15000")]
     pub(crate) admin: SocketAddr,
+    #[command(flatten)]
+    pub(crate) listener: ListenerArguments,
     #[command(flatten)]
     pub(crate) workload: WorkloadArguments,
     /// Cluster that plugins may call, as NAME=HOST:PORT; may be repeated. Istio's
@@ -179,7 +187,7 @@ pub(crate) enum AccessLogEncoding {
 /// What clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
-    /// HTTP/1.1 or HTTP/2 without TLS.
+    /// HTTP/1.1 or HTTP/2.
     Http,
     /// Any bytes.
     Tcp,

@@ -34,15 +34,20 @@ impl WithHint {
             None => source,
         }
     }
+
+    /// An error without its hint, and the hint.
+    pub(crate) fn parts(error: &anyhow::Error) -> (&anyhow::Error, Option<&str>) {
+        match error.downcast_ref::<Self>() {
+            Some(Self { source, hint }) => (source, Some(hint)),
+            None => (error, None),
+        }
+    }
 }
 
 /// Prints an error, its causes one a line, and its hint.
 pub(crate) fn print(error: &anyhow::Error, environment: &Environment) {
     let paint = Paint { is_on: environment.has_colours };
-    let (error, hint) = match error.downcast_ref::<WithHint>() {
-        Some(WithHint { source, hint }) => (source, Some(hint)),
-        None => (error, None),
-    };
+    let (error, hint) = WithHint::parts(error);
     let mut text = format!("{} {error}", paint.red("error:"));
     for cause in error.chain().skip(1) {
         let _ = write!(text, "\n  caused by: {cause}");

@@ -16,21 +16,26 @@ pub(crate) struct Unenforced {
     pub(crate) effect: &'static str,
 }
 
-/// Policies apply that the data plane cannot enforce.
+/// Policies apply that a listener like this one cannot enforce.
 #[derive(Debug, thiserror::Error)]
-#[error("the workload has policies that this version cannot enforce: {}", list(.0))]
+#[error("the workload has policies that this listener cannot enforce: {}", list(.0))]
 pub(crate) struct UnenforcedPolicies(Vec<Unenforced>);
 
 /// Hint for [`UnenforcedPolicies`].
-pub(crate) const UNENFORCED_HINT: &str = "nothing is served, because requests would pass unchecked; leave these resources out of `-f` \
-     to serve without them";
+pub(crate) const UNENFORCED_HINT: &str = "nothing is served, because requests would pass unchecked; give `--tls-cert`, `--tls-key` and \
+     `--tls-client-ca` for mutual TLS, or leave these resources out of `-f` to serve without them";
 
-/// Refuses a plan that relies on more than the data plane does.
+/// Refuses a plan that relies on more than the data plane does; `verifies_clients` if the listener
+/// has authorities for mutual TLS.
 ///
 /// # Errors
 /// [`UnenforcedPolicies`], with all of them.
-pub(crate) fn require_enforced(plan: &Plan) -> Result<(), UnenforcedPolicies> {
+pub(crate) fn require_enforced(
+    plan: &Plan,
+    verifies_clients: bool,
+) -> Result<(), UnenforcedPolicies> {
     match unenforced(plan) {
+        _ if verifies_clients => Ok(()),
         none if none.is_empty() => Ok(()),
         some => Err(UnenforcedPolicies(some)),
     }
@@ -84,20 +89,22 @@ impl UnknownAuthorizer {
     }
 }
 
-/// The policies of a plan that would have to refuse something, and cannot.
+/// The policies of a plan that would have to refuse something, and cannot on a listener that
+/// verifies no clients.
 pub(crate) fn unenforced(plan: &Plan) -> Vec<Unenforced> {
-    let strict = plan.mutual_tls.iter().filter(|tls| tls.mode == MutualTlsMode::Strict);
+    let strict = plan.mutual_tls.iter().filter(|_| plan.requires_mutual_tls());
     let resources = strict.filter_map(|tls| tls.resource.clone());
     resources
         .map(|resource| Unenforced {
             kind: "PeerAuthentication",
             resource,
-            effect: "connections in plain text are accepted",
+            effect: "it would accept connections in plain text",
         })
         .collect()
 }
 
-/// Whether `wasmplug run` does what a resource asks for, wherever it applies.
+/// Whether `wasmplug run` does what a resource asks for, wherever it applies and whatever its
+/// listener is.
 pub(crate) fn is_enforced(resource: &Resource) -> bool {
     let Resource::PeerAuthentication(policy) = resource else { return true };
     let ports = policy.spec.port_modes.iter().flat_map(|modes| modes.values());

@@ -6,6 +6,7 @@ mod access_log;
 mod args;
 mod chain;
 mod commands;
+mod credentials;
 mod diagnostics;
 mod enforcement;
 mod environment;

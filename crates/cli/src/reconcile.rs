@@ -49,6 +49,8 @@ pub(crate) struct Reconciler {
     has_colours: bool,
     /// How often tags are looked at although no file has changed; never if it is absent.
     refresh_interval: Option<Duration>,
+    /// The listener has authorities for mutual TLS.
+    verifies_clients: bool,
 }
 
 // === impl Reconciler ===
@@ -62,7 +64,20 @@ impl Reconciler {
         refresh_interval: Option<Duration>,
     ) -> Self {
         let (mounted, has_colours) = (MountedFiles::new(), environment.has_colours);
-        Self { arguments, clusters, mounted, builder, has_colours, refresh_interval }
+        Self {
+            arguments,
+            clusters,
+            mounted,
+            builder,
+            has_colours,
+            refresh_interval,
+            verifies_clients: false,
+        }
+    }
+
+    /// Whether the listener has authorities for mutual TLS. Default: it has none.
+    pub(crate) fn with_verified_clients(self, verifies_clients: bool) -> Self {
+        Self { verifies_clients, ..self }
     }
 
     /// Reads the sources for the first time.
@@ -88,7 +103,7 @@ impl Reconciler {
             tracing::warn!("{note}");
         }
         let mut plan = plan(&resources, &target.workload);
-        require_enforced(&plan)
+        require_enforced(&plan, self.verifies_clients)
             .map_err(|error| WithHint::wrap(error, Some(UNENFORCED_HINT.to_owned())))?;
         let clusters = &self.clusters;
         let protocol = |name: &str| find_cluster(clusters, name).map(UpstreamAddress::protocol);

@@ -86,30 +86,7 @@ impl Sources {
     /// # Errors
     /// The system refuses to watch.
     pub(crate) fn watch(&self) -> anyhow::Result<(RecommendedWatcher, watch::Receiver<u64>)> {
-        let (sender, receiver) = watch::channel(0_u64);
-        let mut watcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                let is_access = matches!(&event, Ok(event) if event.kind.is_access());
-                if !is_access {
-                    sender.send_modify(|count| *count = count.wrapping_add(1));
-                }
-            })?;
-        for path in &self.paths {
-            let (folder, mode) = if path.is_dir() {
-                (path.as_path(), RecursiveMode::Recursive)
-            } else {
-                // Editors and ConfigMaps replace a file: its folder sees that, the file does not.
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                (parent.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)
-            };
-            watcher.watch(folder, mode).map_err(|error| {
-                let hint = "the system may limit the number of watches".to_owned();
-                let error = anyhow::Error::new(error);
-                let error = error.context(format!("cannot watch `{}`", folder.display()));
-                WithHint::wrap(error, Some(hint))
-            })?;
-        }
-        Ok((watcher, receiver))
+        watch(&self.paths)
     }
 
     fn take(&mut self, path: PathBuf, text: String, reading: &mut Reading) {
@@ -132,6 +109,38 @@ impl Sources {
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.files.len(), self.files.values().map(|file| file.ignored.len()).sum())
     }
+}
+
+/// Tells of changes of files, and of what is in folders, until it is dropped. The number only counts.
+///
+/// # Errors
+/// The system refuses to watch.
+pub(crate) fn watch<'a>(
+    paths: impl IntoIterator<Item = &'a PathBuf>,
+) -> anyhow::Result<(RecommendedWatcher, watch::Receiver<u64>)> {
+    let (sender, receiver) = watch::channel(0_u64);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let is_access = matches!(&event, Ok(event) if event.kind.is_access());
+        if !is_access {
+            sender.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    })?;
+    for path in paths {
+        let (folder, mode) = if path.is_dir() {
+            (path.as_path(), RecursiveMode::Recursive)
+        } else {
+            // Editors and ConfigMaps replace a file: its folder sees that, the file does not.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            (parent.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)
+        };
+        watcher.watch(folder, mode).map_err(|error| {
+            let hint = "the system may limit the number of watches".to_owned();
+            let error = anyhow::Error::new(error);
+            let error = error.context(format!("cannot watch `{}`", folder.display()));
+            WithHint::wrap(error, Some(hint))
+        })?;
+    }
+    Ok((watcher, receiver))
 }
 
 /// Reads a file, or the resource files of a folder and the folders below.

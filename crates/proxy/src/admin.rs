@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::listener::Front;
 use crate::snapshot::Publisher;
 
 const TEXT: &str = "text/plain; charset=UTF-8";
@@ -32,6 +33,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) struct AdminState {
     pub(crate) publisher: Publisher,
     pub(crate) registry: Registry,
+    /// What stands in front of connections.
+    pub(crate) front: Option<Arc<Front>>,
     pub(crate) applied: Vec<Arc<AtomicU64>>,
 }
 
@@ -112,7 +115,8 @@ impl AdminState {
                 }
             }
             "/config_dump" => {
-                page(StatusCode::OK, JSON, config_dump::text(&self.publisher.current()))
+                let snapshot = self.publisher.current();
+                page(StatusCode::OK, JSON, config_dump::text(&snapshot, self.front.as_deref()))
             }
             "/" => page(StatusCode::OK, TEXT, index()),
             _ => page(StatusCode::NOT_FOUND, TEXT, format!("no such page\n\n{}", index())),

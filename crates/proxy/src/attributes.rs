@@ -21,6 +21,7 @@ use crate::callout::Clusters;
 use crate::filters::jwt_authn;
 use crate::filters::rbac;
 use crate::idle::{Activity, IdleWatch};
+use crate::listener::{Identities, TlsSession};
 use crate::local_reply::grpc_status;
 use crate::metrics::{RbacCounters, WorkerMetrics};
 use crate::node::{Node, walk};
@@ -42,6 +43,7 @@ pub(crate) struct ConnectionInfo {
     pub(crate) id: u64,
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
+    tls: Option<Box<TlsSession>>,
     pub(crate) surroundings: Rc<Surroundings>,
     /// What plugins stored for as long as the connection lives.
     filter_state: RefCell<SmallVec<[StoredValue; 2]>>,
@@ -184,15 +186,16 @@ impl StreamShared {
         metadata: &'a rbac::Metadata,
     ) -> rbac::Subject<'a> {
         let ConnectionInfo { remote, local, .. } = &*self.connection;
+        let tls = self.connection.tls();
         let client = self.client.get();
         rbac::Subject {
-            peer: None,
+            peer: tls.and_then(TlsSession::peer_identity),
             source: rbac::canonical(*remote),
             // What was told counts as it was written.
             remote: if client == *remote { rbac::canonical(client) } else { client.ip() },
             destination: rbac::canonical(*local),
             port: port.unwrap_or_else(|| local.port()),
-            server_name: "",
+            server_name: tls.map_or("", TlsSession::server_name),
             headers,
             metadata,
         }
@@ -441,11 +444,14 @@ impl StreamShared {
     }
 
     fn connection(&self, path: &[&[u8]]) -> Option<PropertyValue> {
+        let tls = self.connection.tls();
         match path {
             [b"id"] => Some(PropertyValue::Uint(self.connection.id)),
-            [b"mtls"] => Some(PropertyValue::Bool(false)),
-            [b"requested_server_name"] => Some(PropertyValue::text("")),
-            _ => None,
+            [b"mtls"] => Some(PropertyValue::Bool(tls.is_some_and(TlsSession::is_mutual))),
+            [b"requested_server_name"] => {
+                Some(PropertyValue::text(tls.map_or("", TlsSession::server_name)))
+            }
+            _ => tls?.property(path),
         }
     }
 }
@@ -538,9 +544,20 @@ impl ConnectionInfo {
         id: u64,
         remote: SocketAddr,
         local: SocketAddr,
+        tls: Option<Box<TlsSession>>,
         surroundings: Rc<Surroundings>,
     ) -> Self {
-        Self { id, remote, local, surroundings, filter_state: RefCell::default() }
+        Self { id, remote, local, tls, surroundings, filter_state: RefCell::default() }
+    }
+
+    /// What its handshake came to; `None` in plain text.
+    pub(crate) fn tls(&self) -> Option<&TlsSession> {
+        self.tls.as_deref()
+    }
+
+    /// What metrics tell of both ends; `None` in plain text.
+    pub(crate) fn identities(&self) -> Option<&Arc<Identities>> {
+        self.tls().map(TlsSession::identities)
     }
 }
 

@@ -161,6 +161,7 @@ impl SnapshotBuilder {
         let mut snapshot = Snapshot {
             version: self.version.saturating_add(1),
             path_normalization: plan.path_normalization,
+            requires_mutual_tls: plan.requires_mutual_tls(),
             stats: self.stats(plan),
             ..Snapshot::default()
         };

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use wasmplug_host::LimitSlot;
 
 use crate::access_log::AccessLog;
+use crate::listener::TlsSettings;
 use crate::node::Node;
 use crate::route::Route;
 use crate::upstream::UpstreamAddress;
@@ -31,6 +32,11 @@ pub struct ProxyConfig {
     pub node: Node,
     /// What clients speak.
     pub listener: ListenerProtocol,
+    /// How clients are met in TLS. `None` for plain text.
+    pub tls: Option<TlsSettings>,
+    /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2, which
+    /// tells whose it is. Whoever can connect can say what it likes there. Default: false.
+    pub has_proxy_protocol: bool,
     /// Number of worker threads, at least 1.
     pub workers: usize,
     /// Value of the `server` response header. Default: `wasmplug`.
@@ -68,6 +74,9 @@ pub struct ProxyLimits {
     pub header_bytes: usize,
     /// Longest time from the first byte of a request to the end of its head. Default: 30 s.
     pub header_timeout: Duration,
+    /// Longest time from accepting a connection until its PROXY header has come and its TLS
+    /// handshake is done. Default: 15 s. Source: Envoy's `listener_filters_timeout`.
+    pub handshake_timeout: Duration,
     /// Longest time to connect to the upstream. Default: 5 s. Source: Envoy.
     pub connect_timeout: Duration,
     /// Longest time in which nothing moves in a stream before it is ended, with 408 or 504 if the
@@ -96,6 +105,8 @@ impl ProxyConfig {
             routes: Vec::new(),
             node: Node::default(),
             listener: ListenerProtocol::Http,
+            tls: None,
+            has_proxy_protocol: false,
             workers: 1,
             server_name: HeaderValue::from_static("wasmplug"),
             has_server_timing: false,
@@ -109,11 +120,12 @@ impl ProxyConfig {
 
 impl ProxyLimits {
     /// Names of all limits, as [`ProxyLimits::slot`] knows them.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "buffer_bytes",
         "headers",
         "header_bytes",
         "header_timeout",
+        "handshake_timeout",
         "connect_timeout",
         "stream_idle_timeout",
         "tcp_idle_timeout",
@@ -123,16 +135,30 @@ impl ProxyLimits {
 
     /// The limit of this name, to be set. `None` if there is none.
     pub fn slot(&mut self, name: &str) -> Option<LimitSlot<'_>> {
+        // All of them, so that none is forgotten here.
+        let Self {
+            buffer_bytes,
+            headers,
+            header_bytes,
+            header_timeout,
+            handshake_timeout,
+            connect_timeout,
+            stream_idle_timeout,
+            tcp_idle_timeout,
+            drain_timeout,
+            idle_upstream_connections,
+        } = self;
         Some(match name {
-            "buffer_bytes" => LimitSlot::Bytes(&mut self.buffer_bytes),
-            "headers" => LimitSlot::Count(&mut self.headers),
-            "header_bytes" => LimitSlot::Bytes(&mut self.header_bytes),
-            "header_timeout" => LimitSlot::Time(&mut self.header_timeout),
-            "connect_timeout" => LimitSlot::Time(&mut self.connect_timeout),
-            "stream_idle_timeout" => LimitSlot::Time(&mut self.stream_idle_timeout),
-            "tcp_idle_timeout" => LimitSlot::Time(&mut self.tcp_idle_timeout),
-            "drain_timeout" => LimitSlot::Time(&mut self.drain_timeout),
-            "idle_upstream_connections" => LimitSlot::Count(&mut self.idle_upstream_connections),
+            "buffer_bytes" => LimitSlot::Bytes(buffer_bytes),
+            "headers" => LimitSlot::Count(headers),
+            "header_bytes" => LimitSlot::Bytes(header_bytes),
+            "header_timeout" => LimitSlot::Time(header_timeout),
+            "handshake_timeout" => LimitSlot::Time(handshake_timeout),
+            "connect_timeout" => LimitSlot::Time(connect_timeout),
+            "stream_idle_timeout" => LimitSlot::Time(stream_idle_timeout),
+            "tcp_idle_timeout" => LimitSlot::Time(tcp_idle_timeout),
+            "drain_timeout" => LimitSlot::Time(drain_timeout),
+            "idle_upstream_connections" => LimitSlot::Count(idle_upstream_connections),
             _ => return None,
         })
     }
@@ -150,6 +176,7 @@ impl Default for ProxyLimits {
             headers: 100,
             header_bytes: 60 << 10,
             header_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(5),
             stream_idle_timeout: Duration::from_mins(5),
             tcp_idle_timeout: Duration::from_hours(1),

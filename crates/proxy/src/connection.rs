@@ -20,7 +20,7 @@ use crate::attributes::{ConnectionInfo, StreamShared};
 use crate::config::{ListenerProtocol, ProxyLimits};
 use crate::exchange::serve;
 use crate::executor::LocalExecutor;
-use crate::filters::stats::WorkerStats;
+use crate::listener::{FrontError, Opened, TlsSession, Transport};
 use crate::network::{NetworkChain, relay};
 use crate::peek::{Peek, Rewound};
 use crate::worker::Worker;
@@ -81,13 +81,70 @@ async fn serve_connection(
     id: u64,
     stop: watch::Receiver<bool>,
 ) {
-    let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Without it small answers wait for an acknowledgement; if it fails, they do.
     let _ = stream.set_nodelay(true);
     let metrics = Arc::clone(worker.metrics());
     let _open = metrics.connection_opened();
+    let Some(opened) = open(&worker, stream, stop.clone()).await else { return };
     let surroundings = Rc::clone(worker.surroundings());
-    let info = Rc::new(ConnectionInfo::new(id, remote, local, surroundings));
+    let Opened { remote, local, transport } = opened;
+    match transport {
+        Transport::Plain(stream) => {
+            let info = ConnectionInfo::new(id, remote, local, None, surroundings);
+            serve_transport(worker, Rc::new(info), stream, stop).await;
+        }
+        Transport::Tls(stream, session) => {
+            let info = ConnectionInfo::new(id, remote, local, Some(session), surroundings);
+            serve_transport(worker, Rc::new(info), Rewound::new(stream), stop).await;
+        }
+    }
+}
+
+/// Leads a new connection through what stands in front. `None` if it is to be closed.
+async fn open(
+    worker: &Worker,
+    stream: TcpStream,
+    mut stop: watch::Receiver<bool>,
+) -> Option<Opened> {
+    let is_mutual = worker.chain().requires_mutual_tls();
+    let opened = match worker.front() {
+        None => Opened::plain(stream).map_err(FrontError::from),
+        Some(front) => tokio::select! {
+            opened = front.open(stream, is_mutual) => opened,
+            // Cancel-safe: the value is only looked at. Nothing was asked yet, so nothing is lost.
+            _ = stop.wait_for(|stop| *stop) => return None,
+        },
+    };
+    let metrics = &worker.metrics().front;
+    match opened {
+        Ok(opened) => {
+            metrics.count_opened(&opened);
+            // Asked again: the plan may have changed during the handshake.
+            if worker.chain().requires_mutual_tls() && !opened.is_mutual() {
+                metrics.count_not_mutual();
+                tracing::debug!(client = %opened.remote, "a connection without mutual TLS was refused");
+                return None;
+            }
+            Some(opened)
+        }
+        Err(error) => {
+            metrics.count_failure(&error);
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::debug!(error = %error, cause, "a connection was refused");
+            None
+        }
+    }
+}
+
+/// Serves a connection on whatever carries its bytes.
+async fn serve_transport<T>(
+    worker: Rc<Worker>,
+    info: Rc<ConnectionInfo>,
+    stream: T,
+    stop: watch::Receiver<bool>,
+) where
+    T: Peek + AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let idle = worker.config().limits.tcp_idle_timeout;
     // A connection keeps its network plugins; those of HTTP are chosen anew for each stream.
     let Some(network) = network_chain(&worker, &info) else { return };
@@ -116,7 +173,8 @@ async fn serve_connection(
         ListenerProtocol::Tcp => {
             let shared = Rc::clone(network.shared());
             let chain = worker.chain();
-            let record = chain.stats().and_then(WorkerStats::connection_opened);
+            let identities = info.identities();
+            let record = chain.stats().and_then(|stats| stats.connection_opened(identities));
             let connect = connect_upstream(&worker, shared);
             relay(network, stream, connect, idle, false, record).await;
         }
@@ -158,13 +216,16 @@ async fn serve_http<T>(
         serve(worker, info, request)
     });
     let mut stop_before = stop.clone();
-    let is_http2 = tokio::select! {
-        // Cancel-safe: it only looks at what has arrived.
-        begins = tokio::time::timeout(limits.header_timeout, stream.begins_with(HTTP2_START)) => {
-            begins.unwrap_or(false)
-        }
-        // Cancel-safe: the value is only looked at. Nothing was asked yet, so nothing is lost.
-        _ = stop_before.wait_for(|stop| *stop) => return,
+    let is_http2 = match info.tls().and_then(TlsSession::is_http2) {
+        Some(agreed) => agreed,
+        None => tokio::select! {
+            // Cancel-safe: it only looks at what has arrived.
+            begins = tokio::time::timeout(limits.header_timeout, stream.begins_with(HTTP2_START)) => {
+                begins.unwrap_or(false)
+            }
+            // Cancel-safe: the value is only looked at. Nothing was asked yet, so nothing is lost.
+            _ = stop_before.wait_for(|stop| *stop) => return,
+        },
     };
     let result = if is_http2 {
         let mut builder = http2::Builder::new(LocalExecutor);

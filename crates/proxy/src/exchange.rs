@@ -64,7 +64,7 @@ pub(crate) async fn serve(
     }
     let is_head = *request.method() == Method::HEAD;
     let answer = if chain.is_straight() && worker.surroundings().access_log.is_none() {
-        straight(&worker, &chain, request, upgrade).await
+        straight(&worker, &chain, &connection, request, upgrade).await
     } else {
         let is_http1 = request.version() < Version::HTTP_2;
         let (parts, body) = request.into_parts();
@@ -73,9 +73,11 @@ pub(crate) async fn serve(
         let stream = Stream::new(Rc::clone(&shared), chain, limit, body, is_http1, upgrade);
         shared.watch();
         let method = parts.method;
-        let scheme = Some(HeaderValue::from_static("http"));
+        let transport = transport_of(shared.connection_info());
+        let scheme = heads::scheme(&parts.uri, &parts.headers, transport);
+        let scheme = Some(HeaderValue::from_static(scheme));
         let mut fields = Fields::from_request_head(&method, &parts.uri, scheme, parts.headers);
-        heads::prepare_fields(&mut fields);
+        heads::prepare_fields(&mut fields, transport);
         shared.request_header_bytes.set(u64::try_from(fields.byte_size()).unwrap_or(u64::MAX));
         let length = fields.get_name(&CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         shared.request_length.set(length.and_then(|length| length.parse().ok()));
@@ -86,6 +88,11 @@ pub(crate) async fn serve(
     };
     worker.metrics().count_answer(answer.as_ref().ok().map(Response::status));
     if is_head { answer.map(|answer| answer.map(DownstreamBody::without_bytes)) } else { answer }
+}
+
+/// The scheme that belongs to how the client came here.
+fn transport_of(connection: &ConnectionInfo) -> &'static str {
+    if connection.tls().is_some() { "https" } else { "http" }
 }
 
 /// Answers a request that no filter is to see.
@@ -115,11 +122,12 @@ fn refuse(
 async fn straight(
     worker: &Worker,
     chain: &WorkerChain,
+    connection: &ConnectionInfo,
     request: Request<Incoming>,
     upgrade: Option<OnUpgrade>,
 ) -> Answer {
     let (mut parts, body) = request.into_parts();
-    heads::prepare_headers(&mut parts.headers);
+    heads::prepare_headers(&mut parts.headers, transport_of(connection));
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -129,7 +137,8 @@ async fn straight(
     parts.uri = heads::origin_form(parts.uri);
     parts.version = Version::HTTP_11;
     // Counts the stream when it is over, however it ends.
-    let mut record = chain.stats().map(|stats| stats.begin(&parts.headers));
+    let mut record =
+        chain.stats().map(|stats| stats.begin(&parts.headers, connection.identities()));
     let body = if body.is_end_stream() {
         UpstreamBody::Empty
     } else {

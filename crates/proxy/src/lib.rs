@@ -28,6 +28,7 @@ mod filters;
 mod hop_by_hop;
 mod idle;
 mod key_store;
+mod listener;
 mod local_reply;
 mod metrics;
 mod network;
@@ -51,6 +52,9 @@ pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};
 pub use self::filters::built_in::BuiltInSpec;
 pub use self::filters::jwt_authn::KeyProblem;
 pub use self::filters::stats::StatsSpec;
+pub use self::listener::{
+    ClientAuth, TlsCredentials, TlsCredentialsError, TlsListener, TlsMode, TlsOptions, TlsSettings,
+};
 pub use self::node::Node;
 pub use self::plugin_costs::Costs;
 pub use self::route::Route;

@@ -6,6 +6,7 @@
 mod rbac;
 
 mod costs;
+mod front;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +20,12 @@ use prometheus_client::registry::Registry;
 use wasmplug_host::{BUCKETS, Host, LimitKind, MetricValue};
 use wasmplug_module::StoreCounters;
 
+pub(crate) use self::front::FrontMetrics;
 pub(crate) use self::rbac::RbacCounters;
 use crate::access_log::AccessLog;
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::jwt_authn::RuleKeys;
+use crate::listener::Front;
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
 use crate::upstream::UpstreamError;
 
@@ -36,6 +39,8 @@ pub(crate) struct WorkerMetrics {
     open_connections: AtomicU64,
     connect_failures: AtomicU64,
     request_failures: AtomicU64,
+    /// What became of connections before anything was served on them.
+    pub(crate) front: FrontMetrics,
     /// Decisions of policies about requests.
     pub(crate) http_rbac: RbacCounters,
     /// Decisions of policies about connections that are not HTTP.
@@ -49,6 +54,7 @@ pub(crate) struct OpenConnection<'a>(&'a WorkerMetrics);
 #[derive(Debug)]
 struct ProxyCollector {
     workers: Vec<Arc<WorkerMetrics>>,
+    front: Option<Arc<Front>>,
     publisher: Publisher,
     host: Arc<Host>,
     access_log: Option<AccessLog>,
@@ -115,12 +121,14 @@ fn bump(counter: &AtomicU64) {
 /// The registry behind `/stats/prometheus`.
 pub(crate) fn registry(
     workers: Vec<Arc<WorkerMetrics>>,
+    front: Option<Arc<Front>>,
     publisher: Publisher,
     host: Arc<Host>,
     access_log: Option<AccessLog>,
 ) -> Registry {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(ProxyCollector { workers, publisher, host, access_log }));
+    let collector = ProxyCollector { workers, front, publisher, host, access_log };
+    registry.register_collector(Box::new(collector));
     registry
 }
 
@@ -230,6 +238,9 @@ impl ProxyCollector {
 impl Collector for ProxyCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_proxy(&mut out)?;
+        if let Some(front) = &self.front {
+            front::encode_front(&mut out, &self.workers, front)?;
+        }
         let snapshot = self.publisher.current();
         self.encode_rbac(&mut out, &snapshot)?;
         encode_plugins(&mut out, &snapshot)?;

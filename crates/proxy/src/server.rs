@@ -11,6 +11,7 @@ use wasmplug_host::Host;
 
 use crate::admin::{Admin, AdminState};
 use crate::config::{ListenerProtocol, ProxyConfig};
+use crate::listener::{Front, TlsListener};
 use crate::metrics::{WorkerMetrics, registry};
 use crate::route::DEFAULT_CLUSTER;
 use crate::snapshot::{Publisher, Snapshot};
@@ -25,6 +26,7 @@ pub struct Proxy {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
     listener: ListenerProtocol,
+    tls: Option<Arc<TlsListener>>,
     publisher: Publisher,
     stop: watch::Sender<bool>,
     applied: Vec<Arc<AtomicU64>>,
@@ -104,11 +106,14 @@ impl Proxy {
         let publisher = Publisher::new();
         let (stop, stopped) = watch::channel(false);
         let applied_changed = Arc::new(Notify::new());
+        let tls = config.tls.clone().map(|settings| Arc::new(TlsListener::new(settings)));
+        let front = front(&config, tls.clone());
         let config = Arc::new(config);
         let mut proxy = Self {
             listen,
             admin: None,
             listener: config.listener,
+            tls,
             publisher,
             stop,
             applied: Vec::new(),
@@ -126,6 +131,7 @@ impl Proxy {
                 config: Arc::clone(&config),
                 host: Arc::clone(&host),
                 listener,
+                front: front.clone(),
                 snapshots: proxy.publisher.subscribe(),
                 stop: stopped.clone(),
                 metrics,
@@ -140,10 +146,12 @@ impl Proxy {
                 publisher: proxy.publisher.clone(),
                 registry: registry(
                     all_metrics,
+                    front.clone(),
                     proxy.publisher.clone(),
                     host,
                     config.access_log.clone(),
                 ),
+                front,
                 applied: proxy.applied.clone(),
             };
             proxy.spawn("admin".into(), move || Admin::new(state).run(listener, stopped))?;
@@ -159,6 +167,11 @@ impl Proxy {
     /// Where the admin pages are.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// The credentials of the listener, to replace them. `None` if it speaks no TLS.
+    pub fn tls(&self) -> Option<&TlsListener> {
+        self.tls.as_deref()
     }
 
     /// Publishes a snapshot and waits until every worker serves it.
@@ -217,6 +230,14 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.join();
     }
+}
+
+/// What stands in front of connections; `None` if nothing does.
+fn front(config: &ProxyConfig, tls: Option<Arc<TlsListener>>) -> Option<Arc<Front>> {
+    let has_proxy_protocol = config.has_proxy_protocol;
+    let timeout = config.limits.handshake_timeout;
+    let has_front = tls.is_some() || has_proxy_protocol;
+    has_front.then(|| Arc::new(Front { tls, has_proxy_protocol, timeout }))
 }
 
 fn check_routes(config: &ProxyConfig) -> Result<(), StartProxyError> {

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub stats: Option<Arc<StatsSpec>>,
     /// How paths are written before anything looks at them.
     pub path_normalization: PathNormalization,
+    /// Whether connections without mutual TLS are refused.
+    pub requires_mutual_tls: bool,
     /// Plugins whose newest form could not be taken over.
     pub rejected: Vec<Rejected>,
     /// What the module store has done up to now.

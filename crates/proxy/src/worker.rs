@@ -25,6 +25,7 @@ use crate::filters::stats::WorkerStats;
 use crate::filters::substitute::Substitute;
 use crate::filters::wasm::WasmFactory;
 use crate::idle::IdleWatch;
+use crate::listener::Front;
 use crate::metrics::WorkerMetrics;
 use crate::network::NetworkFactory;
 use crate::plugin_home::PluginHome;
@@ -42,6 +43,8 @@ pub(crate) struct WorkerSeed {
     pub(crate) config: Arc<ProxyConfig>,
     pub(crate) host: Arc<Host>,
     pub(crate) listener: TcpListener,
+    /// What stands in front of connections; `None` if nothing does.
+    pub(crate) front: Option<Arc<Front>>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -54,6 +57,7 @@ pub(crate) struct WorkerSeed {
 /// State of one worker thread.
 pub(crate) struct Worker {
     config: Arc<ProxyConfig>,
+    front: Option<Arc<Front>>,
     home: Rc<PluginHome>,
     chain: RefCell<Rc<WorkerChain>>,
     metrics: Arc<WorkerMetrics>,
@@ -69,6 +73,7 @@ pub(crate) struct WorkerChain {
     /// What sees connections; `None` if a plugin cannot run and must not be skipped.
     network: Option<Vec<NetworkFactory>>,
     path_normalization: PathNormalization,
+    requires_mutual_tls: bool,
     stats: Option<Rc<WorkerStats>>,
 }
 
@@ -99,6 +104,7 @@ impl WorkerSeed {
         });
         let worker = Rc::new(Worker {
             config: self.config,
+            front: self.front,
             home: PluginHome::new(self.host, clusters, surroundings),
             chain: RefCell::default(),
             metrics: self.metrics,
@@ -162,6 +168,10 @@ impl WorkerSeed {
 impl Worker {
     pub(crate) fn config(&self) -> &ProxyConfig {
         &self.config
+    }
+
+    pub(crate) fn front(&self) -> Option<&Front> {
+        self.front.as_deref()
     }
 
     pub(crate) fn surroundings(&self) -> &Rc<Surroundings> {
@@ -246,7 +256,10 @@ impl Worker {
             let same = previous.stats.as_ref().filter(|stats| Arc::ptr_eq(stats.spec(), spec));
             same.map_or_else(|| WorkerStats::new(Arc::clone(spec)), Rc::clone)
         });
-        self.chain.replace(Rc::new(WorkerChain { factories, network, path_normalization, stats }));
+        let requires_mutual_tls = snapshot.requires_mutual_tls;
+        let chain =
+            WorkerChain { factories, network, path_normalization, requires_mutual_tls, stats };
+        self.chain.replace(Rc::new(chain));
     }
 }
 
@@ -258,6 +271,7 @@ impl Default for WorkerChain {
             factories: Vec::new(),
             network: Some(Vec::new()),
             path_normalization: PathNormalization::default(),
+            requires_mutual_tls: false,
             stats: None,
         }
     }
@@ -282,6 +296,11 @@ impl WorkerChain {
     /// What sees connections. `None` if every connection is to be refused.
     pub(crate) fn network(&self) -> Option<&[NetworkFactory]> {
         self.network.as_deref()
+    }
+
+    /// Whether connections without mutual TLS are refused.
+    pub(crate) fn requires_mutual_tls(&self) -> bool {
+        self.requires_mutual_tls
     }
 
     /// How paths are written before anything looks at them.

@@ -42,8 +42,8 @@ pub(super) fn run(arguments: &CheckArguments, environment: &Environment) -> anyh
             }
             for resource in unenforced {
                 output::talk(format!(
-                    "{}: note: {} {}: `wasmplug run` cannot enforce it, and refuses to serve a \
-                     workload that needs it",
+                    "{}: note: {} {}: `wasmplug run` enforces it with `--tls-client-ca`, and \
+                     refuses to serve a workload that needs it without",
                     resource.position(),
                     resource.kind(),
                     resource.namespaced_name()

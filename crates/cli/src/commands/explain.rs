@@ -145,7 +145,7 @@ fn print_unenforced(policies: &[Unenforced], paint: Paint) {
     if policies.is_empty() {
         return;
     }
-    let title = "not enforced by `wasmplug run`, which therefore refuses to serve";
+    let title = "`wasmplug run` refuses to serve this without `--tls-client-ca`";
     output::data(format!("\n{}", paint.bold(title)));
     for policy in policies {
         output::data(format!("  {} {}  {}", policy.kind, policy.resource, policy.effect));

@@ -9,13 +9,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_host::{Host, Limits};
 use wasmplug_proxy::{
-    ListenerProtocol, Node, Proxy, ProxyConfig, ProxyLimits, SnapshotBuilder, StartProxyError,
-    UpstreamAddress,
+    ClientAuth, ListenerProtocol, Node, Proxy, ProxyConfig, ProxyLimits, SnapshotBuilder,
+    StartProxyError, TlsMode, TlsSettings, UpstreamAddress,
 };
 
 use crate::access_log;
 use crate::args::{Protocol, RunArguments};
 use crate::chain::counted;
+use crate::credentials::{Contents, CredentialFiles};
 use crate::diagnostics::WithHint;
 use crate::environment::Environment;
 use crate::logging::{self, PluginLog};
@@ -40,25 +41,53 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     if let Some(compiled) = store::compiled(&arguments.store, environment) {
         builder = builder.with_compiled_cache(compiled);
     }
-    let mut reconciler = Reconciler::new(workload, clusters, builder, environment, refresh);
+    let reconciler = Reconciler::new(workload, clusters, builder, environment, refresh);
+    let mut reconciler =
+        reconciler.with_verified_clients(arguments.listener.tls_client_ca.is_some());
     let mut sources = Sources::new(arguments.sources.files.clone());
     reconciler.first_reading(&mut sources)?;
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.
     let plan = reconciler.plan(&sources)?;
     let target = Target::find(&arguments.workload, &sources.resources())?;
     let (access_log, _access_log_writer) = access_log::open(arguments)?.unzip();
+    let credentials = Credentials::read(arguments, &runtime)?;
     let config = ProxyConfig {
         access_log,
         limits,
+        tls: credentials.as_ref().map(|of| of.settings.clone()),
         ..proxy_config(arguments, node(&target.workload), environment)
     };
-    let upstream = config.upstream.to_string();
     let workers = config.workers;
-    let scheme = match arguments.protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-    };
     let proxy = start_proxy(config, host)?;
+    announce(arguments, &sources, &proxy, credentials.as_ref(), workers);
+    let result = runtime.block_on(async {
+        tokio::select! {
+            // Cancel-safe: what is not applied when the process ends matters to nobody.
+            result = reconciler.follow(plan, sources, &proxy) => result,
+            // Cancel-safe: new connections are nobody's business when the process ends.
+            result = Credentials::follow(credentials, &proxy) => result,
+            // Cancel-safe: a signal.
+            () = stop.wait() => Ok(()),
+        }
+    });
+    proxy.stop();
+    result
+}
+
+/// Tells what was read, and where it can be tried.
+fn announce(
+    arguments: &RunArguments,
+    sources: &Sources,
+    proxy: &Proxy,
+    credentials: Option<&Credentials>,
+    workers: usize,
+) {
+    let (scheme, listener_scheme) = match (arguments.protocol, credentials.is_some()) {
+        (Protocol::Http, false) => ("http", "http"),
+        (Protocol::Http, true) => ("http", "https"),
+        (Protocol::Tcp, false) => ("tcp", "tcp"),
+        (Protocol::Tcp, true) => ("tcp", "tls"),
+    };
     let (files, ignored) = sources.counts();
     output::talk(format!(
         "{} read, {} ignored",
@@ -66,23 +95,17 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
         counted(ignored, "document")
     ));
     output::talk(format!(
-        "listening on {scheme}://{}, upstream {scheme}://{upstream}, {}",
+        "listening on {listener_scheme}://{}, upstream {scheme}://{}, {}",
         proxy.listen_address(),
+        arguments.upstream,
         counted(workers, "worker")
     ));
+    if let Some(credentials) = credentials {
+        output::talk(credentials.about());
+    }
     if let Some(admin) = proxy.admin_address() {
         output::talk(format!("admin on http://{admin}"));
     }
-    let result = runtime.block_on(async {
-        tokio::select! {
-            // Cancel-safe: what is not applied when the process ends matters to nobody.
-            result = reconciler.follow(plan, sources, &proxy) => result,
-            // Cancel-safe: a signal.
-            () = stop.wait() => Ok(()),
-        }
-    });
-    proxy.stop();
-    result
 }
 
 /// Starts the data plane, with a hint if it does not.
@@ -93,10 +116,63 @@ pub(super) fn start_proxy(config: ProxyConfig, host: Arc<Host>) -> anyhow::Resul
     })
 }
 
+/// The credentials of the listener, and how to hear of newer ones.
+struct Credentials {
+    files: CredentialFiles,
+    contents: Contents,
+    settings: TlsSettings,
+    reload: Signal,
+}
+
 /// Ctrl-C and requests to terminate, noticed from the moment this is made.
 pub(super) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+}
+
+// === impl Credentials ===
+
+impl Credentials {
+    /// Reads what the flags name. `None` if the listener speaks no TLS.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used.
+    fn read(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<Option<Self>> {
+        let protocol = listener_protocol(arguments.protocol);
+        let Some(files) = CredentialFiles::of(&arguments.listener, protocol) else {
+            return Ok(None);
+        };
+        let contents = files.read()?;
+        let credentials = files.load(&contents)?;
+        let settings = TlsSettings { credentials, mode: arguments.listener.tls_mode.into() };
+        let _context = runtime.enter();
+        let reload = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+        Ok(Some(Self { files, contents, settings, reload }))
+    }
+
+    fn about(&self) -> String {
+        let credentials = &self.settings.credentials;
+        let clients = match (credentials.verifies_clients(), self.files.client_auth()) {
+            (false, _) => "clients show no certificate",
+            (true, ClientAuth::Required) => "clients have to show a certificate",
+            (true, ClientAuth::Optional) => "clients may show a certificate",
+        };
+        let plain = match self.settings.mode {
+            TlsMode::Strict => "",
+            TlsMode::Permissive => ", plain text is served as well",
+        };
+        format!("certificate valid until {}, {clients}{plain}", credentials.not_after_text())
+    }
+
+    /// Follows the files until the proxy ends; without TLS there is nothing to follow.
+    async fn follow(credentials: Option<Self>, proxy: &Proxy) -> anyhow::Result<()> {
+        match (credentials, proxy.tls()) {
+            (Some(Self { files, contents, mut reload, .. }), Some(tls)) => {
+                files.follow(contents, tls, &mut reload).await
+            }
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 // === impl StopSignals ===
@@ -128,10 +204,8 @@ fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment)
         clusters: clusters(arguments),
         routes: arguments.routes.clone(),
         node,
-        listener: match arguments.protocol {
-            Protocol::Http => ListenerProtocol::Http,
-            Protocol::Tcp => ListenerProtocol::Tcp,
-        },
+        listener: listener_protocol(arguments.protocol),
+        has_proxy_protocol: arguments.listener.proxy_protocol,
         workers: arguments.workers.map_or(environment.cores, usize::from),
         server_name: arguments.server_name.clone(),
         has_server_timing: arguments.server_timing,
@@ -146,6 +220,13 @@ fn limits(arguments: &RunArguments) -> (Limits, ProxyLimits) {
         setting.apply(&mut vm, &mut proxy);
     }
     (vm, proxy)
+}
+
+fn listener_protocol(protocol: Protocol) -> ListenerProtocol {
+    match protocol {
+        Protocol::Http => ListenerProtocol::Http,
+        Protocol::Tcp => ListenerProtocol::Tcp,
+    }
 }
 
 /// A host that may be called is a cluster that has its address for a name.

@@ -193,8 +193,8 @@ fn built_in_filters_are_explained_at_their_places() {
         connections pass before the first request
           mutual TLS STRICT, by shop/strict
 
-        not enforced by `wasmplug run`, which therefore refuses to serve
-          PeerAuthentication shop/strict  connections in plain text are accepted
+        `wasmplug run` refuses to serve this without `--tls-client-ca`
+          PeerAuthentication shop/strict  it would accept connections in plain text
 
         if a plugin fails, a client sees
           shop/between (FAIL_CLOSE or FAIL_RELOAD)
@@ -357,7 +357,7 @@ fn check_says_what_will_not_be_enforced_and_what_only_shows_together() {
         plugins.yaml:16:1: warning: spec.priority: runs behind `shop/last`, of the same phase and priority, by its name; in a cluster the older one runs first
           hint: give the two different priorities
         plugins.yaml:25:1: not looked at: Secret (example/v1)
-        plugins.yaml:47:1: note: PeerAuthentication shop/strict: `wasmplug run` cannot enforce it, and refuses to serve a workload that needs it
+        plugins.yaml:47:1: note: PeerAuthentication shop/strict: `wasmplug run` enforces it with `--tls-client-ca`, and refuses to serve a workload that needs it without
     "]].assert_eq(&ended.stderr);
     assert_eq!(ended.status, Some(0));
 }
@@ -368,9 +368,9 @@ fn policies_that_are_not_enforced_keep_the_proxy_from_serving() {
         ["run", "-f", "plugins.yaml", "--upstream", "127.0.0.1:1", "--namespace", "shop"];
     let ended = on(POLICIES, &arguments);
     expect![[r"
-        error: the workload has policies that this version cannot enforce: PeerAuthentication shop/strict
+        error: the workload has policies that this listener cannot enforce: PeerAuthentication shop/strict
 
-        hint: nothing is served, because requests would pass unchecked; leave these resources out of `-f` to serve without them
+        hint: nothing is served, because requests would pass unchecked; give `--tls-cert`, `--tls-key` and `--tls-client-ca` for mutual TLS, or leave these resources out of `-f` to serve without them
     "]].assert_eq(&ended.stderr);
     assert_eq!(ended.status, Some(1));
 }

@@ -16,5 +16,6 @@ mod quickstart;
 mod reload;
 mod scenario;
 mod schema;
+mod tls;
 mod walkthrough;
 mod workloads;

@@ -103,8 +103,8 @@ impl Running {
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut running = Self { child, lines, listen: address, admin: address };
-        running.listen = running.address_after("listening on http://");
-        running.admin = running.address_after("admin on http://");
+        running.listen = running.address_after("listening on ");
+        running.admin = running.address_after("admin on ");
         let said = running.lines_until(&["router"]);
         (running, said)
     }
@@ -139,6 +139,12 @@ impl Running {
         self.lines.iter().collect()
     }
 
+    /// Asks the process to read its certificate again.
+    pub(crate) fn hang_up(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
     /// One request over a connection of its own.
     pub(crate) fn get(&self, path: &str) -> Response {
         RawClient::connect(self.listen).unwrap().get(path).unwrap()
@@ -151,7 +157,7 @@ impl Running {
 
     fn address_after(&self, marker: &str) -> SocketAddr {
         let line = self.wait_for(marker);
-        let rest = line.split(marker).nth(1).unwrap();
+        let (_, rest) = line.split(marker).nth(1).unwrap().split_once("://").unwrap();
         rest.split(',').next().unwrap().trim().parse().unwrap()
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{AccessRecord, PluginTime, timestamp};
 use crate::attributes::{StreamShared, flags};
+use crate::listener::TlsSession;
 
 /// Most bytes of one value in a line; what is longer is cut. Source: ours, so that a client cannot
 /// write a line of any length.
@@ -60,12 +61,13 @@ impl<'a> Line<'a> {
         }
         let _ = write!(
             line,
-            "{}\" {} {} {} {} - {}",
+            "{}\" {} {} {} {} {} {}",
             upstream.map_or_else(|| "-".to_owned(), |up| up.peer.to_string()),
             or_dash(&stream.route().route.cluster),
             upstream.and_then(|up| up.local).map_or_else(|| "-".to_owned(), |at| at.to_string()),
             connection.local,
             connection.remote,
+            self.server_name().unwrap_or("-"),
             or_dash(&stream.route().route.name),
         );
         let times = self.plugins.iter();
@@ -106,7 +108,7 @@ impl<'a> Line<'a> {
             "upstream_local_address": upstream.and_then(|up| up.local).map(|at| at.to_string()),
             "downstream_local_address": connection.local.to_string(),
             "downstream_remote_address": connection.remote.to_string(),
-            "requested_server_name": null,
+            "requested_server_name": self.server_name(),
             "route_name": route.route.name,
             "plugins": plugins,
         })
@@ -118,6 +120,12 @@ impl<'a> Line<'a> {
         let set = self.stream.response_flags.get();
         let names = flags::NAMES.iter().filter(|(bit, _)| set & bit != 0).map(|(_, name)| *name);
         names.collect::<Vec<_>>().join(",")
+    }
+
+    /// Name that the client asked for in its TLS handshake.
+    fn server_name(&self) -> Option<&str> {
+        let tls = self.stream.connection_info().tls();
+        tls.map(TlsSession::server_name).filter(|name| !name.is_empty())
     }
 
     fn details(&self) -> Option<String> {

@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
+use crate::listener::Front;
 use crate::snapshot::{FilterSpec, PluginSpec, Refusal, RejectedEffect, Snapshot};
 
 /// Writes a snapshot for people and scripts. Values of environment variables are left out: they
 /// may be secrets.
-pub(super) fn text(snapshot: &Snapshot) -> String {
+pub(super) fn text(snapshot: &Snapshot, front: Option<&Front>) -> String {
     let chain = snapshot.filters.iter().map(filter);
     let stats = snapshot.stats.iter().map(|stats| stats.dump());
     let router = json!({ "filter": "router" });
-    let dump = json!({
+    let mut dump = json!({
         "version": snapshot.version,
         "path_normalization": snapshot.path_normalization,
         "network": snapshot.network_filters.iter().map(filter).collect::<Vec<Value>>(),
@@ -22,9 +23,20 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
             "effect": effect(rejected.effect),
         })).collect::<Vec<Value>>(),
     });
+    if let (Some(front), Some(fields)) = (front, dump.as_object_mut()) {
+        fields.insert("listener".to_owned(), listener(front, snapshot));
+    }
     let mut text = format!("{dump:#}");
     text.push('\n');
     text
+}
+
+fn listener(front: &Front, snapshot: &Snapshot) -> Value {
+    json!({
+        "proxy_protocol": front.has_proxy_protocol,
+        "requires_mutual_tls": snapshot.requires_mutual_tls,
+        "tls": front.tls.as_ref().map(|tls| tls.dump()),
+    })
 }
 
 fn filter(filter: &FilterSpec) -> Value {

@@ -36,9 +36,9 @@ impl Received {
 }
 
 /// Adds what Envoy adds to a request.
-pub(super) fn prepare_headers(headers: &mut HeaderMap) {
+pub(super) fn prepare_headers(headers: &mut HeaderMap, transport: &'static str) {
     if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(transport));
     }
     if !headers.contains_key(X_REQUEST_ID)
         && let Some(id) = request_id()
@@ -48,14 +48,26 @@ pub(super) fn prepare_headers(headers: &mut HeaderMap) {
 }
 
 /// The same for a head that was taken apart.
-pub(super) fn prepare_fields(headers: &mut Fields) {
+pub(super) fn prepare_fields(headers: &mut Fields, transport: &'static str) {
     if headers.get_name(&X_FORWARDED_PROTO).is_none() {
-        headers.push(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.push(X_FORWARDED_PROTO, HeaderValue::from_static(transport));
     }
     if headers.get_name(&X_REQUEST_ID).is_none()
         && let Some(id) = request_id()
     {
         headers.push(X_REQUEST_ID, id);
+    }
+}
+
+/// What the target says, else what a proxy in front tells, else how the client came here. Source:
+/// Envoy.
+pub(super) fn scheme(uri: &Uri, headers: &HeaderMap, transport: &'static str) -> &'static str {
+    let told = uri.scheme_str().map(str::as_bytes);
+    let told = told.or_else(|| Some(headers.get(X_FORWARDED_PROTO)?.as_bytes()));
+    match told {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ => transport,
     }
 }
 

@@ -24,9 +24,10 @@ use wasmplug_api::PlannedMetrics;
 use wasmplug_host::LogFields;
 
 pub(crate) use self::outcome::{ConnectionRecord, MessageCount, Outcome, StreamRecord};
-use self::series::{Key, Series};
+use self::series::{Key, Series, Texts};
 use self::tags::Tags;
 use crate::attributes::StreamShared;
+use crate::listener::Identities;
 
 /// Most series of one worker that differ in texts: hosts, and values of configured tags. What comes
 /// after is told as `unknown`. Source: ours; a client could make one with each request.
@@ -113,8 +114,12 @@ impl WorkerStats {
     }
 
     /// Begins to watch a stream that no filter sees.
-    pub(crate) fn begin(self: &Rc<Self>, headers: &http::HeaderMap) -> StreamRecord {
-        StreamRecord::new(Rc::clone(self), headers)
+    pub(crate) fn begin(
+        self: &Rc<Self>,
+        headers: &http::HeaderMap,
+        identities: Option<&Arc<Identities>>,
+    ) -> StreamRecord {
+        StreamRecord::new(Rc::clone(self), headers, identities.cloned())
     }
 
     /// Counts a stream that went through the chain.
@@ -130,27 +135,30 @@ impl WorkerStats {
     }
 
     fn record(&self, outcome: &Outcome) {
-        let (key, host, tags) = (&outcome.key, outcome.host_bytes(), &outcome.tags);
+        let key = &outcome.key;
+        let texts = outcome.texts();
         let mut last = self.last.borrow_mut();
-        if let Some(series) = last.as_ref().filter(|series| series.is_of(key, host, tags)) {
+        if let Some(series) = last.as_ref().filter(|series| series.is_of(key, texts)) {
             series.record(outcome);
             return;
         }
-        let Some(series) = self.series(key, host, tags) else { return };
+        let Some(series) = self.series(key, texts) else { return };
         series.record(outcome);
         *last = Some(series);
     }
 
     /// The series of these labels, made if it is new. `None` if there are too many.
-    fn series(&self, key: &Key, host: &[u8], tags: &[String]) -> Option<Arc<Series>> {
+    fn series(&self, key: &Key, texts: Texts<'_>) -> Option<Arc<Series>> {
         let mut by_text = self.by_text.borrow_mut();
-        let joined = (!tags.is_empty()).then(|| text(host, tags));
-        let wanted = joined.as_deref().unwrap_or(host);
+        let joined = (!texts.is_host_alone()).then(|| texts.join());
+        let wanted = joined.as_deref().unwrap_or(texts.host);
         let is_known = by_text.contains_key(wanted);
         if !is_known && by_text.len() >= MAX_TEXTS && !wanted.is_empty() {
             drop(by_text);
-            let unknown = vec![labels::UNKNOWN.to_owned(); tags.len()];
-            return self.make(key, &[], &unknown);
+            let tags = vec![labels::UNKNOWN.to_owned(); texts.tags.len()];
+            let identities = texts.identities.map(|of| Arc::new(of.without_names()));
+            let unknown = Texts { host: &[], tags: &tags, identities: identities.as_ref() };
+            return self.make(key, unknown);
         }
         if is_known {
             let known = by_text.get_mut(wanted)?;
@@ -161,40 +169,33 @@ impl WorkerStats {
             }
         }
         drop(by_text);
-        self.make(key, host, tags)
+        self.make(key, texts)
     }
 
-    fn make(&self, key: &Key, host: &[u8], tags: &[String]) -> Option<Arc<Series>> {
-        let text = if tags.is_empty() { host.to_vec() } else { text(host, tags) };
+    fn make(&self, key: &Key, texts: Texts<'_>) -> Option<Arc<Series>> {
         let mut by_text = self.by_text.borrow_mut();
-        let known = by_text.entry(text).or_default();
+        let known = by_text.entry(texts.join()).or_default();
         if let Some(series) = known.iter().find(|series| series.key == *key) {
             return Some(Arc::clone(series));
         }
         if known.len() >= MAX_SERIES_OF_TEXT {
             return None;
         }
-        let series = Arc::new(Series::new(*key, host, tags));
+        let series = Arc::new(Series::new(*key, texts));
         self.spec.add(Arc::clone(&series));
         known.push(Arc::clone(&series));
         Some(series)
     }
 
     /// Begins to watch a connection that is not HTTP.
-    pub(crate) fn connection_opened(self: &Rc<Self>) -> Option<ConnectionRecord> {
-        let series = self.series(&Key::TCP, &[], &[])?;
+    pub(crate) fn connection_opened(
+        self: &Rc<Self>,
+        identities: Option<&Arc<Identities>>,
+    ) -> Option<ConnectionRecord> {
+        let texts = Texts { identities, ..Texts::default() };
+        let series = self.series(&Key::TCP, texts)?;
         Some(ConnectionRecord::new(series))
     }
-}
-
-/// Texts of labels as one key; none of them has a byte that is not text.
-fn text(host: &[u8], tags: &[String]) -> Vec<u8> {
-    let mut text = host.to_vec();
-    for tag in tags {
-        text.push(0xff);
-        text.extend_from_slice(tag.as_bytes());
-    }
-    text
 }
 
 #[cfg(test)]
@@ -203,8 +204,9 @@ mod tests {
 
     use wasmplug_api::{PlannedFilter, Workload, WorkloadRole, plan};
 
-    use super::series::Key;
+    use super::series::{Key, Texts};
     use super::{MAX_SERIES_OF_TEXT, MAX_TEXTS, StatsSpec, WorkerStats};
+    use crate::listener::Identities;
 
     fn stats() -> std::rc::Rc<WorkerStats> {
         let plan = plan(&[], &Workload::new("default", WorkloadRole::SidecarOutbound));
@@ -225,23 +227,43 @@ mod tests {
         for number in 0..MAX_TEXTS {
             let host = format!("host-{number}");
             assert_eq!(
-                stats.series(&key(200), host.as_bytes(), &[]).unwrap().host,
+                stats.series(&key(200), Texts::of_host(host.as_bytes())).unwrap().host,
                 host.as_bytes()
             );
         }
-        let one = stats.series(&key(200), b"one more", &[]).unwrap();
-        let other = stats.series(&key(200), b"and another", &[]).unwrap();
+        let one = stats.series(&key(200), Texts::of_host(b"one more")).unwrap();
+        let other = stats.series(&key(200), Texts::of_host(b"and another")).unwrap();
         assert!(one.host.is_empty() && Arc::ptr_eq(&one, &other));
         // Those that are there go on.
-        assert_eq!(stats.series(&key(200), b"host-7", &[]).unwrap().host, b"host-7");
+        assert_eq!(stats.series(&key(200), Texts::of_host(b"host-7")).unwrap().host, b"host-7");
+    }
+
+    #[test]
+    fn identities_beyond_the_bound_are_told_as_unknown() {
+        let stats = stats();
+        let series = |name: &str| {
+            let source = Some(name.into());
+            let identities = Arc::new(Identities { is_mutual: true, source, destination: None });
+            let texts = Texts { identities: Some(&identities), ..Texts::default() };
+            stats.series(&key(200), texts).unwrap()
+        };
+        for number in 0..MAX_TEXTS {
+            let name = format!("spiffe://a/{number}");
+            let told = series(&name).identities.clone().unwrap();
+            assert_eq!(told.source.as_deref(), Some(&*name));
+        }
+        let (one, other) = (series("spiffe://a/one more"), series("spiffe://a/another"));
+        assert!(Arc::ptr_eq(&one, &other));
+        let told = one.identities.clone().unwrap();
+        assert!(told.is_mutual && told.source.is_none());
     }
 
     #[test]
     fn series_beyond_the_bound_are_not_made() {
         let stats = stats();
         let mut codes = 0..u16::try_from(MAX_SERIES_OF_TEXT).unwrap();
-        assert!(codes.all(|code| stats.series(&key(code), b"a", &[]).is_some()));
-        assert!(stats.series(&key(u16::MAX), b"a", &[]).is_none());
-        assert!(stats.series(&key(0), b"a", &[]).is_some());
+        assert!(codes.all(|code| stats.series(&key(code), Texts::of_host(b"a")).is_some()));
+        assert!(stats.series(&key(u16::MAX), Texts::of_host(b"a")).is_none());
+        assert!(stats.series(&key(0), Texts::of_host(b"a")).is_some());
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use wasmplug_host::BodyBuffer;
 use wasmplug_host::abi::PeerType;
@@ -29,12 +28,14 @@ pub(crate) struct Writing {
     current: Bytes,
     has_end: bool,
     is_shut: bool,
+    /// What was written may still lie in the connection, as with TLS.
+    is_unflushed: bool,
 }
 
 /// A connection between a client and what stands behind its filters.
-struct Relay<'a, T> {
+struct Relay<'a, C, T> {
     chain: &'a mut NetworkChain,
-    client: TcpStream,
+    client: C,
     behind: Option<T>,
     /// Whether the connection is over when what stands behind has said all.
     ends_with_behind: bool,
@@ -59,14 +60,17 @@ enum Progress {
 /// Serves a connection to its end: waits until the filters let it through, connects, and moves
 /// bytes both ways until both are done or nothing moves for too long. With `ends_with_behind`, as
 /// HTTP needs it, the connection is over when what stands behind the filters is.
-pub(crate) async fn relay<T: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn relay<C, T>(
     mut chain: NetworkChain,
-    client: TcpStream,
+    client: C,
     connect: impl Future<Output = io::Result<T>>,
     idle_timeout: Duration,
     ends_with_behind: bool,
     record: Option<ConnectionRecord>,
-) {
+) where
+    C: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let mut connect = std::pin::pin!(connect);
     let mut is_connecting = true;
     let mut idle = std::pin::pin!(tokio::time::sleep(idle_timeout));
@@ -173,9 +177,10 @@ impl Writing {
         self.is_shut
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, not even the end.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.current.is_empty()
+        let has_bytes = !self.waiting.is_empty() || !self.current.is_empty() || self.is_unflushed;
+        !has_bytes && self.has_end == self.is_shut
     }
 
     /// Writes what can be written; returns whether anything was.
@@ -201,15 +206,15 @@ impl Writing {
             match Pin::new(&mut *io).poll_write(cx, &self.current) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
-                    has_written = true;
+                    (has_written, self.is_unflushed) = (true, true);
                     let _ = self.current.split_to(count.min(self.current.len()));
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(has_written),
             }
         }
-        if let Poll::Ready(Err(error)) = Pin::new(&mut *io).poll_flush(cx) {
-            return Err(error);
+        if self.is_unflushed && Pin::new(&mut *io).poll_flush(cx)?.is_ready() {
+            self.is_unflushed = false;
         }
         if self.has_end && !self.is_shut {
             match Pin::new(&mut *io).poll_shutdown(cx) {
@@ -226,8 +231,12 @@ impl Writing {
 
 // === impl Relay ===
 
-impl<'a, T: AsyncRead + AsyncWrite + Unpin> Relay<'a, T> {
-    fn new(chain: &'a mut NetworkChain, client: TcpStream, ends_with_behind: bool) -> Self {
+impl<'a, C, T> Relay<'a, C, T>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new(chain: &'a mut NetworkChain, client: C, ends_with_behind: bool) -> Self {
         Self {
             chain,
             client,

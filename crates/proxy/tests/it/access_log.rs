@@ -6,7 +6,7 @@ use serde_json::Value;
 use wasmplug_proxy::{AccessLog, AccessLogFormat, AccessLogSink};
 use wasmplug_testkit::{Scripted, Upstream};
 
-use crate::harness::{Plugin, Running, Setup, eventually};
+use crate::harness::{Authority, Dialer, Plugin, Running, Setup, eventually, strict};
 
 /// Keeps every line.
 #[derive(Debug, Default)]
@@ -80,6 +80,22 @@ fn a_stream_with_a_plugin_is_told_with_the_time_of_the_plugin() {
     assert!(told["bytes_sent"].as_u64().unwrap() > 0, "{line}");
     assert!(told["plugins"]["default/tag"].is_u64(), "{line}");
     assert_eq!(told["response_flags"], Value::Null);
+}
+
+#[test]
+fn the_name_that_was_asked_for_in_tls_is_told() {
+    let authority = Authority::new();
+    for format in [AccessLogFormat::Text, AccessLogFormat::Json] {
+        let settings = strict(authority.server());
+        let setup = Setup::new().tune(|config| config.tls = Some(settings));
+        let (proxy, lines) = start(setup, format);
+        Dialer::new(&authority).get(proxy.proxy().listen_address()).unwrap();
+        let [line] = lines.wait(1).try_into().unwrap();
+        match format {
+            AccessLogFormat::Text => assert!(line.ends_with(" a.test default \"-\"\n"), "{line}"),
+            AccessLogFormat::Json => assert_eq!(json(&line)["requested_server_name"], "a.test"),
+        }
+    }
 }
 
 #[test]

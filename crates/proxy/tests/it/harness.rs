@@ -9,6 +9,7 @@ mod grpc_server;
 mod guest;
 mod log_lines;
 mod raw;
+mod tls;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -28,6 +29,9 @@ use wasmplug_testkit::{RawClient, Response, Upstream, UpstreamThread};
 pub(crate) use self::grpc_server::GrpcServer;
 pub(crate) use self::log_lines::LogLines;
 pub(crate) use self::raw::{RawUpstream, TcpClient, read_head};
+pub(crate) use self::tls::{
+    Authority, Dialer, Identity, SERVER_NAME, optional, permissive, strict,
+};
 
 /// Names the folder of the example plugins. Default: `plugins/prebuilt` of the repository.
 const PREBUILT_VARIABLE: &str = "WASMPLUG_PREBUILT_DIR";

@@ -55,6 +55,8 @@ struct Nothing {}
 struct Peer {
     #[prost(message, optional, tag = "1")]
     address: Option<Address>,
+    #[prost(string, tag = "4")]
+    principal: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -210,10 +212,14 @@ pub(super) fn request(
         body: body_text,
         raw_body,
     };
+    // Source: Envoy, the first URI of each certificate.
+    let identities = connection.identities();
+    let source = identities.and_then(|of| of.source.as_deref());
+    let destination = identities.and_then(|of| of.destination.as_deref());
     CheckRequest {
         attributes: Some(AttributeContext {
-            source: Some(peer(connection.remote)),
-            destination: Some(peer(connection.local)),
+            source: Some(peer(connection.remote, source)),
+            destination: Some(peer(connection.local, destination)),
             request: Some(Request { time: Some(stream.start_time().into()), http: Some(http) }),
             metadata_context: Some(Nothing {}),
             route_metadata_context: Some(Nothing {}),
@@ -221,12 +227,15 @@ pub(super) fn request(
     }
 }
 
-fn peer(address: SocketAddr) -> Peer {
+fn peer(address: SocketAddr, principal: Option<&str>) -> Peer {
     let socket_address = SocketAddressMessage {
         address: address.ip().to_string(),
         port_value: address.port().into(),
     };
-    Peer { address: Some(Address { socket_address: Some(socket_address) }) }
+    Peer {
+        address: Some(Address { socket_address: Some(socket_address) }),
+        principal: principal.unwrap_or_default().to_owned(),
+    }
 }
 
 fn lossy(bytes: &[u8]) -> String {

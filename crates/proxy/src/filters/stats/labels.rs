@@ -2,10 +2,13 @@
 //!
 //! Source: Istio, `istio.stats`; the names and their order are those of its documentation.
 
+use std::sync::Arc;
+
 use wasmplug_api::{NamespacedName, PlannedReporter, WorkloadRole};
 
 use super::series::{Key, Series};
 use crate::attributes::flags;
+use crate::listener::Identities;
 
 /// What a label says whose value is not known. Source: Istio.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -34,11 +37,16 @@ pub(super) fn has_host_fallback(role: WorkloadRole) -> bool {
 pub(super) fn of_series(reporter: &PlannedReporter, series: &Series) -> Vec<Label> {
     let role = reporter.role;
     let own = Peer::of(reporter);
-    let other = Peer::unknown();
+    // Who speaks to a client's end is not known: its connections are those to the upstream.
+    let identities = series.identities.as_deref().filter(|_| is_server(role));
+    let (other, unknown) = (Peer::of_identities(identities), Peer::unknown());
+    let principal = |name: Option<&Arc<str>>| name.map_or(UNKNOWN, |it| it).to_owned();
+    let source_principal = principal(identities.and_then(|of| of.source.as_ref()));
+    let destination_principal = principal(identities.and_then(|of| of.destination.as_ref()));
     let (source, destination) = match role {
         WorkloadRole::SidecarInbound => (&other, &own),
         WorkloadRole::SidecarOutbound | WorkloadRole::Gateway => (&own, &other),
-        WorkloadRole::Waypoint => (&other, &other),
+        WorkloadRole::Waypoint => (&other, &unknown),
     };
     let service = Service::of(reporter, &series.host);
     let Key { is_tcp, is_grpc, code, grpc_status, flags, .. } = series.key;
@@ -53,13 +61,13 @@ pub(super) fn of_series(reporter: &PlannedReporter, series: &Series) -> Vec<Labe
         ("source_canonical_service", source.service.clone()),
         ("source_canonical_revision", source.revision.clone()),
         ("source_workload_namespace", source.namespace.clone()),
-        ("source_principal", UNKNOWN.to_owned()),
+        ("source_principal", source_principal),
         ("source_app", source.app.clone()),
         ("source_version", source.version.clone()),
         ("source_cluster", UNKNOWN.to_owned()),
         ("destination_workload", destination.workload.clone()),
         ("destination_workload_namespace", destination.namespace.clone()),
-        ("destination_principal", UNKNOWN.to_owned()),
+        ("destination_principal", destination_principal),
         ("destination_app", destination.app.clone()),
         ("destination_version", destination.version.clone()),
         ("destination_service", service.host),
@@ -76,7 +84,7 @@ pub(super) fn of_series(reporter: &PlannedReporter, series: &Series) -> Vec<Labe
         labels.push(("grpc_response_status", status.unwrap_or_default()));
     }
     labels.push(("response_flags", flags_text(flags)));
-    labels.push(("connection_security_policy", security(role).to_owned()));
+    labels.push(("connection_security_policy", security(role, identities).to_owned()));
     labels
 }
 
@@ -88,11 +96,17 @@ fn reporter_name(role: WorkloadRole) -> &'static str {
     }
 }
 
-/// Connections are plain text here. Source: Istio says nothing about a client's end.
-fn security(role: WorkloadRole) -> &'static str {
-    match role {
-        WorkloadRole::SidecarInbound | WorkloadRole::Waypoint => "none",
-        WorkloadRole::SidecarOutbound | WorkloadRole::Gateway => UNKNOWN,
+/// Whether the role stands at the server's end of connections.
+fn is_server(role: WorkloadRole) -> bool {
+    matches!(role, WorkloadRole::SidecarInbound | WorkloadRole::Waypoint)
+}
+
+/// Source: Istio, which says nothing about a client's end, and nothing of TLS that is not mutual.
+fn security(role: WorkloadRole, identities: Option<&Identities>) -> &'static str {
+    match identities {
+        _ if !is_server(role) => UNKNOWN,
+        Some(Identities { is_mutual: true, .. }) => "mutual_tls",
+        _ => "none",
     }
 }
 
@@ -139,6 +153,20 @@ impl Peer {
             app: or_unknown(label(&["app"])),
             version: or_unknown(label(&["version"])),
         }
+    }
+
+    /// The other end, of which its certificate tells the namespace. Source: Istio.
+    fn of_identities(identities: Option<&Identities>) -> Self {
+        let identity = identities.and_then(|of| of.source.as_deref());
+        let namespace = identity.and_then(|identity| {
+            let (_, rest) = identity.split_once("/ns/")?;
+            rest.split('/').next().filter(|namespace| !namespace.is_empty())
+        });
+        let mut peer = Self::unknown();
+        if let Some(namespace) = namespace {
+            namespace.clone_into(&mut peer.namespace);
+        }
+        peer
     }
 
     fn unknown() -> Self {

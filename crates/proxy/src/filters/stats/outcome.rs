@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
 
 use super::WorkerStats;
-use super::series::{Key, Series, add};
+use super::series::{Key, Series, Texts, add};
 use crate::attributes::{StreamShared, flags};
+use crate::listener::Identities;
 use crate::local_reply::is_grpc;
 
 /// Bytes before each message of gRPC: one flag and a length.
@@ -26,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) host: Option<HeaderValue>,
     /// Values of configured tags.
     pub(crate) tags: Vec<String>,
+    /// Who speaks on the connection; `None` in plain text.
+    pub(crate) identities: Option<Arc<Identities>>,
     pub(crate) milliseconds: u64,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
@@ -51,6 +54,7 @@ pub(crate) struct StreamRecord {
     stats: Rc<WorkerStats>,
     started: Instant,
     host: Option<HeaderValue>,
+    identities: Option<Arc<Identities>>,
     code: u16,
     flags: u64,
     grpc_status: Option<u32>,
@@ -86,6 +90,7 @@ impl Outcome {
             },
             host,
             tags,
+            identities: shared.connection_info().identities().cloned(),
             milliseconds: milliseconds(shared.elapsed()),
             request_bytes: shared.request_bytes.get(),
             response_bytes: shared.sent_bytes.get(),
@@ -94,8 +99,12 @@ impl Outcome {
         }
     }
 
-    pub(super) fn host_bytes(&self) -> &[u8] {
-        self.host.as_ref().map_or(&[], HeaderValue::as_bytes)
+    pub(super) fn texts(&self) -> Texts<'_> {
+        Texts {
+            host: self.host.as_ref().map_or(&[], HeaderValue::as_bytes),
+            tags: &self.tags,
+            identities: self.identities.as_ref(),
+        }
     }
 }
 
@@ -155,13 +164,18 @@ impl MessageCount {
 // === impl StreamRecord ===
 
 impl StreamRecord {
-    pub(super) fn new(stats: Rc<WorkerStats>, headers: &HeaderMap) -> Self {
+    pub(super) fn new(
+        stats: Rc<WorkerStats>,
+        headers: &HeaderMap,
+        identities: Option<Arc<Identities>>,
+    ) -> Self {
         let is_grpc = is_grpc(headers.get(CONTENT_TYPE));
         let host = headers.get(HOST).filter(|_| stats.wants_host()).cloned();
         Self {
             stats,
             started: Instant::now(),
             host,
+            identities,
             code: 0,
             flags: 0,
             grpc_status: None,
@@ -222,6 +236,7 @@ impl Drop for StreamRecord {
             },
             host: self.host.take(),
             tags: Vec::new(),
+            identities: self.identities.take(),
             milliseconds: milliseconds(self.started.elapsed()),
             request_bytes: self.request.as_ref().map_or(0, |of| of.bytes.get()),
             response_bytes: self.response.bytes.get(),

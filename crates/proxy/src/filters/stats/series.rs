@@ -1,10 +1,12 @@
 //! The values of one set of labels.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmplug_host::BUCKETS;
 
 use super::outcome::Outcome;
+use crate::listener::Identities;
 
 /// What tells two series apart, besides texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,16 @@ pub(crate) struct Key {
     pub(crate) flags: u64,
 }
 
+/// Texts that tell two series apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Texts<'a> {
+    pub(super) host: &'a [u8],
+    /// Values of configured tags, in the order of the configuration.
+    pub(super) tags: &'a [String],
+    /// Who speaks; `None` in plain text.
+    pub(super) identities: Option<&'a Arc<Identities>>,
+}
+
 /// Values of one set of labels on one worker, which alone writes them.
 #[derive(Debug)]
 pub(super) struct Series {
@@ -25,6 +37,7 @@ pub(super) struct Series {
     pub(super) host: Vec<u8>,
     /// Values of configured tags, in the order of the configuration.
     pub(super) tags: Vec<String>,
+    pub(super) identities: Option<Arc<Identities>>,
     pub(super) requests: AtomicU64,
     pub(super) durations: Histogram,
     pub(super) request_bytes: Histogram,
@@ -64,14 +77,48 @@ impl Key {
         Self { is_tcp: true, is_grpc: false, code: 0, grpc_status: None, flags: 0 };
 }
 
+// === impl Texts ===
+
+impl Texts<'_> {
+    pub(super) fn is_host_alone(&self) -> bool {
+        self.tags.is_empty() && self.identities.is_none()
+    }
+
+    /// All of them as one key; none of them has a byte that is not text.
+    pub(super) fn join(&self) -> Vec<u8> {
+        let mut joined = self.host.to_vec();
+        for tag in self.tags {
+            joined.push(0xff);
+            joined.extend_from_slice(tag.as_bytes());
+        }
+        if let Some(Identities { is_mutual, source, destination }) = self.identities.map(|of| &**of)
+        {
+            joined.extend_from_slice(&[0xfe, u8::from(*is_mutual)]);
+            for name in [source, destination] {
+                joined.push(0xfe);
+                joined.extend_from_slice(name.as_deref().unwrap_or_default().as_bytes());
+            }
+        }
+        joined
+    }
+}
+
+#[cfg(test)]
+impl<'a> Texts<'a> {
+    pub(super) fn of_host(host: &'a [u8]) -> Self {
+        Self { host, ..Self::default() }
+    }
+}
+
 // === impl Series ===
 
 impl Series {
-    pub(super) fn new(key: Key, host: &[u8], tags: &[String]) -> Self {
+    pub(super) fn new(key: Key, texts: Texts<'_>) -> Self {
         Self {
             key,
-            host: host.to_vec(),
-            tags: tags.to_vec(),
+            host: texts.host.to_vec(),
+            tags: texts.tags.to_vec(),
+            identities: texts.identities.cloned(),
             requests: AtomicU64::default(),
             durations: Histogram::default(),
             request_bytes: Histogram::default(),
@@ -86,8 +133,11 @@ impl Series {
     }
 
     /// Whether it has these labels.
-    pub(super) fn is_of(&self, key: &Key, host: &[u8], tags: &[String]) -> bool {
-        self.key == *key && self.host == host && self.tags == tags
+    pub(super) fn is_of(&self, key: &Key, texts: Texts<'_>) -> bool {
+        self.key == *key
+            && self.host == texts.host
+            && self.tags == texts.tags
+            && self.identities.as_ref() == texts.identities
     }
 
     pub(super) fn record(&self, outcome: &Outcome) {
