@@ -60,7 +60,7 @@ pub(crate) async fn serve(
     let upgrade = upgrade::asked_for(&mut request);
     let level = chain.path_normalization();
     if let Err(refusal) = admission::admit(&mut request, upgrade.is_some(), level) {
-        return Ok(refuse(&worker, connection, &request, refusal));
+        return Ok(refuse(&worker, &request, connection, refusal));
     }
     prepare_request(request.headers_mut());
     if request.version() == Version::HTTP_2 {
@@ -98,19 +98,19 @@ fn refuse(
     refusal: Refusal,
 ) -> Response<DownstreamBody> {
     let is_grpc = local_reply::is_grpc(request.headers().get(http::header::CONTENT_TYPE));
-    let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
     let (status, details) = (refusal.reply.status, refusal.reply.details.clone());
+    let mut answer = own_answer(worker, refusal.reply, local_reply::ReplyContext { is_grpc });
     if refusal.closes {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     worker.metrics().count_answer(Some(answer.status()));
-    answer
     if let Some(log) = &worker.surroundings().access_log {
         let shared = StreamShared::new(connection, request.version());
         shared.response_code.set(Some(status));
         shared.set_details(details);
         log.write(&AccessRecord::of_request(request), &shared, std::iter::empty());
     }
+    answer
 }
 
 /// Without filters nothing is taken apart.
