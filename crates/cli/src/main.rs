@@ -19,6 +19,7 @@ mod reconcile;
 mod sources;
 mod store;
 mod target;
+mod upstreams;
 
 use std::process::ExitCode;
 

@@ -9,8 +9,8 @@ use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, PluginPhase, Resource, Se
 use wasmplug_host::{CompiledCache, Host, Limits};
 use wasmplug_module::ModuleStore;
 use wasmplug_proxy::{
-    FilterSpec, KeyProblem, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot,
-    SnapshotBuilder, UpstreamAddress, find_cluster,
+    ClusterConfig, FilterSpec, KeyProblem, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot,
+    SnapshotBuilder, find_cluster,
 };
 
 use crate::args::WorkloadArguments;
@@ -46,7 +46,7 @@ enum Event {
 pub(crate) struct Reconciler {
     arguments: WorkloadArguments,
     /// What can be called.
-    clusters: BTreeMap<String, UpstreamAddress>,
+    clusters: BTreeMap<String, ClusterConfig>,
     mounted: MountedFiles,
     builder: SnapshotBuilder,
     has_colours: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     pub(crate) fn new(
         arguments: WorkloadArguments,
-        clusters: BTreeMap<String, UpstreamAddress>,
+        clusters: BTreeMap<String, ClusterConfig>,
         host: Arc<Host>,
         store: Arc<ModuleStore>,
         compiled: Option<CompiledCache>,
@@ -101,7 +101,7 @@ impl Reconciler {
         require_enforced(&plan)
             .map_err(|error| WithHint::wrap(error, Some(UNENFORCED_HINT.to_owned())))?;
         let clusters = &self.clusters;
-        let protocol = |name: &str| find_cluster(clusters, name).map(UpstreamAddress::protocol);
+        let protocol = |name: &str| find_cluster(clusters, name).map(ClusterConfig::protocol);
         require_authorizers(&plan, protocol).map_err(|error| {
             let hint = error.hint();
             WithHint::wrap(error, Some(hint))

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use crate::access_log::AccessLog;
 use crate::node::Node;
 use crate::route::Route;
-use crate::upstream::UpstreamAddress;
+use crate::upstream::{ClusterConfig, UpstreamOptions};
 
 /// Settings of one proxy process. Plugins are not part of it: they come in a [`crate::Snapshot`].
 #[derive(Clone, Debug)]
@@ -19,11 +19,11 @@ pub struct ProxyConfig {
     /// Where `/ready`, `/stats/prometheus` and `/config_dump` answer. `None` for no admin.
     pub admin: Option<SocketAddr>,
     /// Where requests go.
-    pub upstream: UpstreamAddress,
+    pub upstream: ClusterConfig,
     /// Clusters that plugins may call, by name.
     ///
     /// `outbound|PORT|SUBSET|HOST`, as Istio names them, finds the one with that host and port.
-    pub clusters: BTreeMap<String, UpstreamAddress>,
+    pub clusters: BTreeMap<String, ClusterConfig>,
     /// Which requests go to which of the clusters, in order; all others go to the upstream.
     pub routes: Vec<Route>,
     /// What plugins see as `xds.node`.
@@ -41,6 +41,8 @@ pub struct ProxyConfig {
     pub access_log: Option<AccessLog>,
     /// Limits of a stream and of a connection.
     pub limits: ProxyLimits,
+    /// What holds for all clusters.
+    pub upstreams: UpstreamOptions,
 }
 
 /// What clients speak, and so what stands at the end of the chain.
@@ -67,8 +69,12 @@ pub struct ProxyLimits {
     pub header_bytes: usize,
     /// Longest time from the first byte of a request to the end of its head. Default: 30 s.
     pub header_timeout: Duration,
-    /// Longest time to connect to the upstream. Default: 5 s. Source: Envoy.
+    /// Longest time to connect to an endpoint, with the TLS handshake, and for which a request waits
+    /// until the names of a cluster are looked up for the first time. Default: 5 s. Source: Envoy.
     pub connect_timeout: Duration,
+    /// Longest time from the end of a request to the end of its response: beyond it 504, or the
+    /// response is cut if it has begun. Default: none. Source: Istio's timeout of a route.
+    pub request_timeout: Option<Duration>,
     /// Longest time in which nothing moves in a stream before it is ended, with 408 or 504 if the
     /// response has not begun. Default: 5 min. Source: Envoy's `stream_idle_timeout`.
     pub stream_idle_timeout: Duration,
@@ -78,7 +84,7 @@ pub struct ProxyLimits {
     pub tcp_idle_timeout: Duration,
     /// Longest time that streams may go on after the proxy was asked to stop. Default: 10 s.
     pub drain_timeout: Duration,
-    /// Most idle upstream connections that a worker keeps. Default: 256.
+    /// Most idle connections that a worker keeps to one endpoint. Default: 256.
     pub idle_upstream_connections: usize,
 }
 
@@ -86,7 +92,7 @@ pub struct ProxyLimits {
 
 impl ProxyConfig {
     /// A proxy on a free loopback port, with one worker, no admin and default limits.
-    pub fn new(upstream: UpstreamAddress) -> Self {
+    pub fn new(upstream: ClusterConfig) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: None,
@@ -100,6 +106,7 @@ impl ProxyConfig {
             has_server_timing: false,
             access_log: None,
             limits: ProxyLimits::default(),
+            upstreams: UpstreamOptions::default(),
         }
     }
 }
@@ -121,6 +128,7 @@ impl Default for ProxyLimits {
             header_bytes: 60 << 10,
             header_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
+            request_timeout: None,
             stream_idle_timeout: Duration::from_mins(5),
             tcp_idle_timeout: Duration::from_hours(1),
             drain_timeout: Duration::from_secs(10),

@@ -6,6 +6,7 @@
 mod rbac;
 
 mod costs;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::access_log::AccessLog;
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::jwt_authn::RuleKeys;
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
-use crate::upstream::UpstreamError;
+use crate::upstream::Upstreams;
 
 /// Counters of one worker. Only that worker writes.
 #[derive(Debug, Default)]
@@ -34,8 +35,6 @@ pub(crate) struct WorkerMetrics {
     resets: AtomicU64,
     connections: AtomicU64,
     open_connections: AtomicU64,
-    connect_failures: AtomicU64,
-    request_failures: AtomicU64,
     /// Decisions of policies about requests.
     pub(crate) http_rbac: RbacCounters,
     /// Decisions of policies about connections that are not HTTP.
@@ -49,6 +48,7 @@ pub(crate) struct OpenConnection<'a>(&'a WorkerMetrics);
 #[derive(Debug)]
 struct ProxyCollector {
     workers: Vec<Arc<WorkerMetrics>>,
+    upstreams: Arc<Upstreams>,
     publisher: Publisher,
     host: Arc<Host>,
     access_log: Option<AccessLog>,
@@ -85,15 +85,6 @@ impl WorkerMetrics {
         }
     }
 
-    pub(crate) fn count_upstream_failure(&self, error: &UpstreamError) {
-        bump(match error {
-            UpstreamError::Connect { .. } | UpstreamError::ConnectTimeout { .. } => {
-                &self.connect_failures
-            }
-            _ => &self.request_failures,
-        });
-    }
-
     pub(crate) fn connection_opened(&self) -> OpenConnection<'_> {
         bump(&self.connections);
         self.open_connections.fetch_add(1, Ordering::Relaxed);
@@ -115,12 +106,14 @@ fn bump(counter: &AtomicU64) {
 /// The registry behind `/stats/prometheus`.
 pub(crate) fn registry(
     workers: Vec<Arc<WorkerMetrics>>,
+    upstreams: Arc<Upstreams>,
     publisher: Publisher,
     host: Arc<Host>,
     access_log: Option<AccessLog>,
 ) -> Registry {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(ProxyCollector { workers, publisher, host, access_log }));
+    let collector = ProxyCollector { workers, upstreams, publisher, host, access_log };
+    registry.register_collector(Box::new(collector));
     registry
 }
 
@@ -141,16 +134,6 @@ impl ProxyCollector {
                 self.sum(|w| &w.resets),
             ),
             ("envoy_http_downstream_cx", "Connections from clients", self.sum(|w| &w.connections)),
-            (
-                "envoy_cluster_upstream_cx_connect_fail",
-                "Connections to the upstream that failed",
-                self.sum(|w| &w.connect_failures),
-            ),
-            (
-                "envoy_cluster_upstream_rq_rx_reset",
-                "Requests that the upstream did not answer",
-                self.sum(|w| &w.request_failures),
-            ),
         ];
         for (name, help, value) in counters {
             encode(out, name, help, MetricType::Counter, &plain(value))?;
@@ -230,6 +213,7 @@ impl ProxyCollector {
 impl Collector for ProxyCollector {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_proxy(&mut out)?;
+        upstreams::encode_upstreams(&mut out, &self.upstreams)?;
         let snapshot = self.publisher.current();
         self.encode_rbac(&mut out, &snapshot)?;
         encode_plugins(&mut out, &snapshot)?;

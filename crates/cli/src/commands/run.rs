@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_host::Host;
 use wasmplug_proxy::{
-    ListenerProtocol, Node, Proxy, ProxyConfig, StartProxyError, UpstreamAddress,
+    ClusterConfig, ListenerProtocol, Node, Proxy, ProxyConfig, ProxyLimits, StartProxyError,
 };
 
 use crate::access_log;
@@ -23,6 +23,7 @@ use crate::reconcile::Reconciler;
 use crate::sources::Sources;
 use crate::store;
 use crate::target::Target;
+use crate::upstreams;
 
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.logging, "info", environment)?;
@@ -49,8 +50,8 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let plan = reconciler.plan(&sources)?;
     let target = Target::find(&arguments.workload, &sources.resources())?;
     let (access_log, _access_log_writer) = access_log::open(arguments)?.unzip();
-    let config =
-        ProxyConfig { access_log, ..proxy_config(arguments, node(&target.workload), environment) };
+    let config = proxy_config(arguments, node(&target.workload), environment)?;
+    let config = ProxyConfig { access_log, ..config };
     let upstream = config.upstream.to_string();
     let workers = config.workers;
     let scheme = match arguments.protocol {
@@ -120,8 +121,18 @@ impl StopSignals {
     }
 }
 
-fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment) -> ProxyConfig {
-    ProxyConfig {
+fn proxy_config(
+    arguments: &RunArguments,
+    node: Node,
+    environment: &Environment,
+) -> anyhow::Result<ProxyConfig> {
+    let of_upstreams = &arguments.upstreams;
+    let mut upstream = arguments.upstream.clone();
+    if let Some(name) = &of_upstreams.upstream_sni {
+        upstream = upstream.with_server_name(name);
+    }
+    let request_timeout = of_upstreams.request_timeout;
+    Ok(ProxyConfig {
         listen: arguments.listen,
         admin: Some(arguments.admin),
         clusters: clusters(arguments),
@@ -134,12 +145,14 @@ fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment)
         workers: arguments.workers.map_or(environment.cores, usize::from),
         server_name: arguments.server_name.clone(),
         has_server_timing: arguments.server_timing,
-        ..ProxyConfig::new(arguments.upstream.clone())
-    }
+        upstreams: upstreams::options(of_upstreams)?,
+        limits: ProxyLimits { request_timeout, ..ProxyLimits::default() },
+        ..ProxyConfig::new(upstream)
+    })
 }
 
 /// A host that may be called is a cluster that has its address for a name.
-fn clusters(arguments: &RunArguments) -> BTreeMap<String, UpstreamAddress> {
+fn clusters(arguments: &RunArguments) -> BTreeMap<String, ClusterConfig> {
     let hosts = arguments.callout_hosts.iter().map(|host| (host.to_string(), host.clone()));
     hosts.chain(arguments.clusters.iter().cloned()).collect()
 }

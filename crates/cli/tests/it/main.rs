@@ -15,5 +15,6 @@ mod quickstart;
 mod reload;
 mod scenario;
 mod schema;
+mod upstreams;
 mod walkthrough;
 mod workloads;
