@@ -3,6 +3,7 @@
 mod limits;
 mod listener;
 mod modules;
+mod upstreams;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::HeaderValue;
 use wasmplug_api::WorkloadRole;
-use wasmplug_proxy::{Route, UpstreamAddress};
+use wasmplug_proxy::{ClusterConfig, Route};
 
 pub(crate) use self::limits::LimitSetting;
 pub(crate) use self::listener::ListenerArguments;
@@ -20,6 +21,7 @@ pub(crate) use self::modules::{
     InspectArguments, Layout, LoadArguments, LoginArguments, PullArguments, PushArguments,
     SaveArguments, SignArguments, VerifyArguments,
 };
+pub(crate) use self::upstreams::{Balancing, UpstreamArguments};
 
 /// Run Istio WasmPlugins anywhere.
 #[derive(Debug, Parser)]
@@ -108,6 +110,8 @@ Examples:
   wasmplug run -f p.yaml --upstream localhost:3000 --cluster api=localhost:4000 --route /api=api
   wasmplug run -f p.yaml --upstream localhost:3000 --access-log - --access-log-format json
   wasmplug run -f p.yaml --upstream localhost:3000 --limit callback_deadline=50ms
+  wasmplug run -f p.yaml --upstream 10.0.0.1:80,10.0.0.2:80 --load-balancing round-robin
+  wasmplug run -f p.yaml --upstream https://api.example.com --upstream-ca corporate.pem
   wasmplug run -f network.yaml --upstream localhost:5432 --protocol tcp
   wasmplug run -f p.yaml --upstream localhost:3000 --tls-cert tls.crt --tls-key tls.key
   wasmplug run -f p.yaml --upstream localhost:3000 --tls-cert tls.crt --tls-key tls.key \
@@ -116,9 +120,11 @@ Examples:
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) sources: SourceArguments,
-    /// Where requests go, as `host:port` or `http://host:port`.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) upstream: UpstreamAddress,
+    /// Where requests go, as `host:port`, several of them with commas between, and a scheme in front
+    /// of the first: `http://` for HTTP/1.1, `https://` for the same over TLS, `h2c://` for HTTP/2,
+    /// `h2://` for the same over TLS. Each address of a name is an endpoint.
+    #[arg(long, value_name = "HOST:PORT[,HOST:PORT]")]
+    pub(crate) upstream: ClusterConfig,
     /// Where clients connect.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10000")]
     pub(crate) listen: SocketAddr,
@@ -129,17 +135,19 @@ pub(crate) struct RunArguments {
     pub(crate) listener: ListenerArguments,
     #[command(flatten)]
     pub(crate) workload: WorkloadArguments,
-    /// Cluster that plugins may call, as NAME=HOST:PORT; may be repeated. Istio's
-    /// `outbound|PORT||HOST` finds the one with that host and port.
+    /// Cluster that plugins may call, as NAME=HOST:PORT, written as that of --upstream; may be
+    /// repeated. Istio's `outbound|PORT||HOST` finds the one with that host and port.
     #[arg(long = "cluster", value_name = "NAME=HOST:PORT", value_parser = parse_cluster)]
-    pub(crate) clusters: Vec<(String, UpstreamAddress)>,
+    pub(crate) clusters: Vec<(String, ClusterConfig)>,
     /// Host that plugins may call by its address, without a name for it; may be repeated.
     #[arg(long = "callout-host", value_name = "HOST:PORT")]
-    pub(crate) callout_hosts: Vec<UpstreamAddress>,
+    pub(crate) callout_hosts: Vec<ClusterConfig>,
     /// Requests that go to a cluster and not to the upstream, as `[HOST]/PREFIX=CLUSTER`; may be
     /// repeated, the first that fits counts. HOST may begin with `*.`.
     #[arg(long = "route", value_name = "[HOST]/PREFIX=CLUSTER", value_parser = parse_route)]
     pub(crate) routes: Vec<Route>,
+    #[command(flatten)]
+    pub(crate) upstreams: UpstreamArguments,
     /// What clients speak. With `tcp`, bytes go to the upstream as they are, through plugins of
     /// type NETWORK.
     #[arg(long, value_enum, default_value_t = Protocol::Http)]
@@ -394,11 +402,14 @@ fn parse_mirror(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn parse_cluster(text: &str) -> Result<(String, UpstreamAddress), String> {
+fn parse_cluster(text: &str) -> Result<(String, ClusterConfig), String> {
     match text.split_once('=') {
-        Some((name, address)) if !name.is_empty() => {
-            let address = address.parse::<UpstreamAddress>().map_err(|error| error.to_string())?;
-            Ok((name.to_owned(), address))
+        Some(("upstream", _)) => {
+            Err("the cluster `upstream` is that of --upstream; give this one another name".into())
+        }
+        Some((name, cluster)) if !name.is_empty() => {
+            let cluster = cluster.parse::<ClusterConfig>().map_err(|error| error.to_string())?;
+            Ok((name.to_owned(), cluster))
         }
         _ => Err(format!("`{text}` is not of the form NAME=HOST:PORT")),
     }
@@ -432,8 +443,9 @@ mod tests {
 
     #[test]
     fn clusters_have_a_name_and_an_address() {
-        let (name, address) = parse_cluster("auth=127.0.0.1:9000").unwrap();
-        assert_eq!((name.as_str(), address.port()), ("auth", 9000));
+        let (name, cluster) = parse_cluster("auth=127.0.0.1:9000,a:1").unwrap();
+        assert_eq!((name.as_str(), cluster.to_string().as_str()), ("auth", "127.0.0.1:9000,a:1"));
+        assert!(parse_cluster("upstream=127.0.0.1:9000").is_err());
         assert!(parse_cluster("127.0.0.1:9000").is_err());
         assert!(parse_cluster("auth=9000").is_err());
     }

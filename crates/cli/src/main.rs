@@ -20,6 +20,7 @@ mod reconcile;
 mod sources;
 mod store;
 mod target;
+mod upstreams;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, PluginPhase, Resource, Severity, plan};
 use wasmplug_proxy::{
-    FilterSpec, KeyProblem, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot,
-    SnapshotBuilder, UpstreamAddress, find_cluster,
+    ClusterConfig, FilterSpec, KeyProblem, Proxy, PullOptions, Rejected, RejectedEffect, Snapshot,
+    SnapshotBuilder, find_cluster,
 };
 
 use crate::args::WorkloadArguments;
@@ -43,7 +43,7 @@ enum Event {
 pub(crate) struct Reconciler {
     arguments: WorkloadArguments,
     /// What can be called.
-    clusters: BTreeMap<String, UpstreamAddress>,
+    clusters: BTreeMap<String, ClusterConfig>,
     mounted: MountedFiles,
     builder: SnapshotBuilder,
     has_colours: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     pub(crate) fn new(
         arguments: WorkloadArguments,
-        clusters: BTreeMap<String, UpstreamAddress>,
+        clusters: BTreeMap<String, ClusterConfig>,
         builder: SnapshotBuilder,
         environment: &Environment,
         refresh_interval: Option<Duration>,
@@ -106,7 +106,7 @@ impl Reconciler {
         require_enforced(&plan, self.verifies_clients)
             .map_err(|error| WithHint::wrap(error, Some(UNENFORCED_HINT.to_owned())))?;
         let clusters = &self.clusters;
-        let protocol = |name: &str| find_cluster(clusters, name).map(UpstreamAddress::protocol);
+        let protocol = |name: &str| find_cluster(clusters, name).map(ClusterConfig::protocol);
         require_authorizers(&plan, protocol).map_err(|error| {
             let hint = error.hint();
             WithHint::wrap(error, Some(hint))

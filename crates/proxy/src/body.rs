@@ -9,12 +9,13 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use crate::callout::MessagesBody;
 use crate::filter::Side;
 use crate::filters::stats::{MessageCount, StreamRecord};
 use crate::stream::Stream;
-use crate::upstream::Lease;
+use crate::upstream::{Deadline, Lease};
 
 /// Why a body ends before its end; the peer sees the connection or the stream cut.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,8 @@ pub(crate) enum BodyError {
     Peer(#[source] hyper::Error),
     #[error("the stream was reset")]
     Reset,
+    #[error("the upstream did not end its response in time")]
+    Timeout,
 }
 
 /// Body of a request to the upstream.
@@ -38,7 +41,12 @@ pub(crate) enum UpstreamBody {
     Trailed(Bytes, HeaderMap),
     /// What a plugin goes on writing.
     Messages(MessagesBody),
+    /// One of the others, whose end somebody waits for.
+    Watched(Box<UpstreamBody>, #[expect(dead_code, reason = "dropped with the body")] BodySent),
 }
+
+/// Tells by being dropped that a body was sent, or that it never will be.
+pub(crate) type BodySent = oneshot::Sender<std::convert::Infallible>;
 
 /// Body of a response to the client.
 pub(crate) enum DownstreamBody {
@@ -60,7 +68,7 @@ pub(crate) enum End {
 }
 
 /// A body that is known as a whole before its head is sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WholeBody {
     bytes: Option<Bytes>,
     framing: Framing,
@@ -91,6 +99,8 @@ pub(crate) struct FinishOnDrop(Rc<Stream>);
 pub(crate) struct LeasedBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    /// When it must have ended.
+    deadline: Option<Deadline>,
 }
 
 // === impl WholeBody ===
@@ -188,8 +198,9 @@ impl Drop for FinishOnDrop {
 // === impl LeasedBody ===
 
 impl LeasedBody {
-    pub(crate) fn new(incoming: Incoming, lease: Lease) -> Self {
-        let mut body = Self { incoming, lease: Some(lease) };
+    pub(crate) fn new(incoming: Incoming, mut lease: Lease) -> Self {
+        let deadline = lease.take_deadline();
+        let mut body = Self { incoming, lease: Some(lease), deadline };
         if body.incoming.is_end_stream() {
             body.release();
         }
@@ -205,6 +216,12 @@ impl LeasedBody {
             // The length is known and reached: no need to wait for the connection to say so.
             self.release();
             return Poll::Ready(None);
+        }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            (self.lease, self.deadline) = (None, None);
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
         let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match frame {
@@ -250,6 +267,28 @@ impl Body for LeasedBody {
 
 // === impl UpstreamBody ===
 
+impl UpstreamBody {
+    /// The same body once more, if it is there as a whole. Copies no bytes.
+    pub(crate) fn replay(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Full(body) => Some(Self::Full(body.clone())),
+            _ => None,
+        }
+    }
+
+    /// Something that ends when the body was sent. `None` if it is there as a whole.
+    pub(crate) fn when_sent(&mut self) -> Option<oneshot::Receiver<std::convert::Infallible>> {
+        if matches!(self, Self::Empty | Self::Full(_) | Self::Trailed(..)) {
+            return None;
+        }
+        let (sent, is_sent) = oneshot::channel();
+        let inner = std::mem::replace(self, Self::Empty);
+        *self = Self::Watched(Box::new(inner), sent);
+        Some(is_sent)
+    }
+}
+
 impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -277,6 +316,7 @@ impl Body for UpstreamBody {
                 Poll::Ready(Some(Ok(Frame::trailers(std::mem::take(trailers)))))
             }
             Self::Messages(messages) => messages.poll_next(cx),
+            Self::Watched(body, _) => Pin::new(&mut **body).poll_frame(cx),
             Self::Trailed(..) | Self::Empty => Poll::Ready(None),
         }
     }
@@ -286,6 +326,7 @@ impl Body for UpstreamBody {
             Self::Empty => true,
             Self::Trailed(bytes, trailers) => bytes.is_empty() && trailers.is_empty(),
             Self::Messages(_) => false,
+            Self::Watched(body, _) => body.is_end_stream(),
             Self::Full(body) => body.is_end_stream(),
             Self::Straight(incoming, _) => incoming.is_end_stream(),
             Self::Filtered(body) => body.stream.is_outlet_drained(body.side),
@@ -297,6 +338,7 @@ impl Body for UpstreamBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(body) => body.size_hint(),
             Self::Straight(incoming, _) => incoming.size_hint(),
+            Self::Watched(body, _) => body.size_hint(),
             Self::Filtered(_) | Self::Trailed(..) | Self::Messages(_) => SizeHint::default(),
         }
     }

@@ -23,8 +23,8 @@ pub(crate) use self::grpc::{GrpcEvent, GrpcSender, MessagesBody};
 use crate::body::{LeasedBody, UpstreamBody, WholeBody};
 use crate::config::ProxyLimits;
 use crate::exchange::note_upstream_time;
-use crate::local_reply::upstream_failure_text;
-use crate::upstream::{Lease, Pool, UpstreamAddress, UpstreamError};
+use crate::local_reply::{upstream_failure_status, upstream_failure_text};
+use crate::upstream::{ClusterConfig, Lease, Pool, UpstreamError, Upstreams};
 
 /// Prefix of Istio's names for what a workload calls: `outbound|PORT|SUBSET|HOST`.
 const OUTBOUND: &str = "outbound";
@@ -33,6 +33,8 @@ const OUTBOUND: &str = "outbound";
 #[derive(Default)]
 pub(crate) struct Clusters {
     by_name: BTreeMap<String, Rc<Pool>>,
+    /// Where requests go for which there is no route; plugins cannot call it.
+    default: Option<Rc<Pool>>,
     /// Most bytes of an answer that are kept for a plugin.
     buffer_bytes: usize,
 }
@@ -48,10 +50,32 @@ pub(crate) struct Callout {
 // === impl Clusters ===
 
 impl Clusters {
-    pub(crate) fn new(addresses: &BTreeMap<String, UpstreamAddress>, limits: &ProxyLimits) -> Self {
-        let pool = |address: &UpstreamAddress| Pool::new(address.clone(), limits);
-        let by_name = addresses.iter().map(|(name, address)| (name.clone(), pool(address)));
-        Self { by_name: by_name.collect(), buffer_bytes: limits.buffer_bytes }
+    /// For the worker of this number.
+    pub(crate) fn new(upstreams: &Upstreams, worker: usize, limits: &ProxyLimits) -> Self {
+        Self {
+            by_name: upstreams.named_pools(worker, limits),
+            default: Some(upstreams.default_pool(worker, limits)),
+            buffer_bytes: limits.buffer_bytes,
+        }
+    }
+
+    /// The connections to the upstream, where requests go for which there is no route.
+    pub(crate) fn default_pool(&self) -> Option<&Rc<Pool>> {
+        self.default.as_ref()
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &Rc<Pool>> {
+        self.default.iter().chain(self.by_name.values())
+    }
+
+    /// Takes over which endpoints clusters have now.
+    pub(crate) fn refresh(&self) {
+        self.pools().for_each(|pool| pool.refresh());
+    }
+
+    /// Closes connections that nobody has used for too long. To be called once a second.
+    pub(crate) fn sweep(&self) {
+        self.pools().for_each(|pool| pool.sweep());
     }
 
     /// Names that exist, for a plugin's author who mistyped one.
@@ -106,24 +130,24 @@ impl Clusters {
     }
 
     fn find(&self, target: &str) -> Option<&Rc<Pool>> {
-        find(&self.by_name, target, |pool| pool.address())
+        find(&self.by_name, target, |pool| pool.cluster().config())
     }
 }
 
-/// The address of a cluster among those of [`ProxyConfig::clusters`](crate::ProxyConfig::clusters):
+/// A cluster among those of [`ProxyConfig::clusters`](crate::ProxyConfig::clusters):
 /// by its name, or by Istio's, `outbound|PORT||HOST`, which means a cluster called `HOST:PORT` or
-/// one with that address.
+/// one with that host.
 pub fn find_cluster<'a>(
-    clusters: &'a BTreeMap<String, UpstreamAddress>,
+    clusters: &'a BTreeMap<String, ClusterConfig>,
     target: &str,
-) -> Option<&'a UpstreamAddress> {
-    find(clusters, target, |address| address)
+) -> Option<&'a ClusterConfig> {
+    find(clusters, target, |cluster| cluster)
 }
 
 fn find<'a, T>(
     by_name: &'a BTreeMap<String, T>,
     target: &str,
-    address: impl Fn(&T) -> &UpstreamAddress,
+    config: impl Fn(&T) -> &ClusterConfig,
 ) -> Option<&'a T> {
     if let Some(cluster) = by_name.get(target) {
         return Some(cluster);
@@ -135,10 +159,7 @@ fn find<'a, T>(
         return None;
     }
     let port: u16 = port.parse().ok()?;
-    let is_meant = |cluster: &&T| {
-        let address = address(cluster);
-        address.port() == port && address.host().eq_ignore_ascii_case(host)
-    };
+    let is_meant = |cluster: &&T| config(cluster).has_host(host, port);
     by_name.get(&format!("{host}:{port}")).or_else(|| by_name.values().find(is_meant))
 }
 
@@ -238,8 +259,7 @@ async fn read(
 }
 
 fn failed(error: &UpstreamError) -> HttpCallResponse {
-    let status = if error.is_protocol_error() { 502 } else { 503 };
-    text_answer(status, upstream_failure_text(error).into())
+    text_answer(upstream_failure_status(error), upstream_failure_text(error).into())
 }
 
 /// An answer that the proxy makes in place of the cluster.

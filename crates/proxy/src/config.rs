@@ -11,7 +11,7 @@ use crate::access_log::AccessLog;
 use crate::listener::TlsSettings;
 use crate::node::Node;
 use crate::route::Route;
-use crate::upstream::UpstreamAddress;
+use crate::upstream::{ClusterConfig, UpstreamOptions};
 
 /// Settings of one proxy process. Plugins are not part of it: they come in a [`crate::Snapshot`].
 #[derive(Clone, Debug)]
@@ -21,11 +21,11 @@ pub struct ProxyConfig {
     /// Where `/ready`, `/stats/prometheus` and `/config_dump` answer. `None` for no admin.
     pub admin: Option<SocketAddr>,
     /// Where requests go.
-    pub upstream: UpstreamAddress,
+    pub upstream: ClusterConfig,
     /// Clusters that plugins may call, by name.
     ///
     /// `outbound|PORT|SUBSET|HOST`, as Istio names them, finds the one with that host and port.
-    pub clusters: BTreeMap<String, UpstreamAddress>,
+    pub clusters: BTreeMap<String, ClusterConfig>,
     /// Which requests go to which of the clusters, in order; all others go to the upstream.
     pub routes: Vec<Route>,
     /// What plugins see as `xds.node`.
@@ -48,6 +48,8 @@ pub struct ProxyConfig {
     pub access_log: Option<AccessLog>,
     /// Limits of a stream and of a connection.
     pub limits: ProxyLimits,
+    /// What holds for all clusters.
+    pub upstreams: UpstreamOptions,
 }
 
 /// What clients speak, and so what stands at the end of the chain.
@@ -77,8 +79,12 @@ pub struct ProxyLimits {
     /// Longest time from accepting a connection until its PROXY header has come and its TLS
     /// handshake is done. Default: 15 s. Source: Envoy's `listener_filters_timeout`.
     pub handshake_timeout: Duration,
-    /// Longest time to connect to the upstream. Default: 5 s. Source: Envoy.
+    /// Longest time to connect to an endpoint, with the TLS handshake, and for which a request waits
+    /// until the names of a cluster are looked up for the first time. Default: 5 s. Source: Envoy.
     pub connect_timeout: Duration,
+    /// Longest time from the end of a request to the end of its response: beyond it 504, or the
+    /// response is cut if it has begun. Default: none. Source: Istio's timeout of a route.
+    pub request_timeout: Option<Duration>,
     /// Longest time in which nothing moves in a stream before it is ended, with 408 or 504 if the
     /// response has not begun. Default: 5 min. Source: Envoy's `stream_idle_timeout`.
     pub stream_idle_timeout: Duration,
@@ -88,7 +94,7 @@ pub struct ProxyLimits {
     pub tcp_idle_timeout: Duration,
     /// Longest time that streams may go on after the proxy was asked to stop. Default: 10 s.
     pub drain_timeout: Duration,
-    /// Most idle upstream connections that a worker keeps. Default: 256.
+    /// Most idle connections that a worker keeps to one endpoint. Default: 256.
     pub idle_upstream_connections: usize,
 }
 
@@ -96,7 +102,7 @@ pub struct ProxyLimits {
 
 impl ProxyConfig {
     /// A proxy on a free loopback port, with one worker, no admin and default limits.
-    pub fn new(upstream: UpstreamAddress) -> Self {
+    pub fn new(upstream: ClusterConfig) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: None,
@@ -112,6 +118,7 @@ impl ProxyConfig {
             has_server_timing: false,
             access_log: None,
             limits: ProxyLimits::default(),
+            upstreams: UpstreamOptions::default(),
         }
     }
 }
@@ -120,13 +127,14 @@ impl ProxyConfig {
 
 impl ProxyLimits {
     /// Names of all limits, as [`ProxyLimits::slot`] knows them.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "buffer_bytes",
         "headers",
         "header_bytes",
         "header_timeout",
         "handshake_timeout",
         "connect_timeout",
+        "request_timeout",
         "stream_idle_timeout",
         "tcp_idle_timeout",
         "drain_timeout",
@@ -143,6 +151,7 @@ impl ProxyLimits {
             header_timeout,
             handshake_timeout,
             connect_timeout,
+            request_timeout,
             stream_idle_timeout,
             tcp_idle_timeout,
             drain_timeout,
@@ -155,6 +164,7 @@ impl ProxyLimits {
             "header_timeout" => LimitSlot::Time(header_timeout),
             "handshake_timeout" => LimitSlot::Time(handshake_timeout),
             "connect_timeout" => LimitSlot::Time(connect_timeout),
+            "request_timeout" => LimitSlot::OptionalTime(request_timeout),
             "stream_idle_timeout" => LimitSlot::Time(stream_idle_timeout),
             "tcp_idle_timeout" => LimitSlot::Time(tcp_idle_timeout),
             "drain_timeout" => LimitSlot::Time(drain_timeout),
@@ -178,6 +188,7 @@ impl Default for ProxyLimits {
             header_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(5),
+            request_timeout: None,
             stream_idle_timeout: Duration::from_mins(5),
             tcp_idle_timeout: Duration::from_hours(1),
             drain_timeout: Duration::from_secs(10),

@@ -23,6 +23,7 @@ use crate::executor::LocalExecutor;
 use crate::listener::{FrontError, Opened, TlsSession, Transport};
 use crate::network::{NetworkChain, relay};
 use crate::peek::{Peek, Rewound};
+use crate::upstream::UpstreamIo;
 use crate::worker::Worker;
 
 /// The first bytes of HTTP/2's preface. Source: RFC 9113, section 3.4.
@@ -189,7 +190,10 @@ fn network_chain(worker: &Worker, info: &Rc<ConnectionInfo>) -> Option<NetworkCh
 }
 
 /// Connects to the cluster that a plugin chose, or else to the upstream.
-async fn connect_upstream(worker: &Worker, shared: Rc<StreamShared>) -> std::io::Result<TcpStream> {
+async fn connect_upstream(
+    worker: &Worker,
+    shared: Rc<StreamShared>,
+) -> std::io::Result<UpstreamIo> {
     let chosen = shared.tcp_cluster();
     let pool = match &chosen {
         None => &shared.route().pool,
@@ -197,8 +201,8 @@ async fn connect_upstream(worker: &Worker, shared: Rc<StreamShared>) -> std::io:
             std::io::Error::other(format!("a plugin chose the cluster `{name}`, which is unknown"))
         })?,
     };
-    let stream = pool.connect_raw().await?;
-    shared.note_upstream(stream.peer_addr()?, stream.local_addr().ok());
+    let (stream, ends) = pool.connect_raw().await.map_err(std::io::Error::other)?;
+    shared.note_upstream(ends.peer, ends.local);
     Ok(stream)
 }
 

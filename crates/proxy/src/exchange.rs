@@ -149,7 +149,8 @@ async fn straight(
     let mut request = Request::from_parts(parts, body);
     heads::announce_body(&mut request);
     let pool = Rc::clone(straight_route(worker, &request));
-    let answer = without_unasked_switch(pool.send(request).await, upgrade.is_some());
+    let sent = pool.send_within(request, worker.config().limits.request_timeout).await;
+    let answer = without_unasked_switch(sent, upgrade.is_some());
     if let (Some(record), Ok((response, _))) = (&mut record, &answer) {
         record.answered(response.status(), response.headers());
     }
@@ -187,7 +188,7 @@ async fn straight(
             Ok(response)
         }
         Err(error) => {
-            report_upstream(worker, &error);
+            report_upstream(&error);
             let cx = local_reply::ReplyContext { is_grpc };
             let response = own_answer(worker, local_reply::upstream_failure(&error), cx);
             let Some(mut record) = record else { return Ok(response) };
@@ -236,7 +237,8 @@ async fn ask_upstream(
 ) -> Result<Fields, StreamReset> {
     let begin = tokio::time::Instant::now();
     let pool = Rc::clone(&shared.route().pool);
-    let mut answer = Some(Box::pin(pool.send(request)));
+    let timeout = worker.config().limits.request_timeout;
+    let mut answer = Some(Box::pin(pool.send_within(request, timeout)));
     poll_fn(|cx| {
         loop {
             match stream.poll_response(cx) {
@@ -249,7 +251,7 @@ async fn ask_upstream(
             let result = std::task::ready!(asked.as_mut().poll(cx));
             answer = None;
             let result = without_unasked_switch(result, stream.may_upgrade());
-            take_answer(worker, shared, stream, result, begin);
+            take_answer(shared, stream, result, begin);
         }
     })
     .await
@@ -257,7 +259,6 @@ async fn ask_upstream(
 
 /// Starts the response that the upstream gave, or the one for its failure.
 fn take_answer(
-    worker: &Worker,
     shared: &StreamShared,
     stream: &Stream,
     result: UpstreamAnswer,
@@ -291,7 +292,7 @@ fn take_answer(
                 // The request was given up, because its answer came from elsewhere.
                 return;
             }
-            report_upstream(worker, &error);
+            report_upstream(&error);
             shared.response_flags.set(failure_flags(&error));
             stream.reply(local_reply::upstream_failure(&error));
         }
@@ -302,6 +303,9 @@ fn failure_flags(error: &UpstreamError) -> u64 {
     match error {
         _ if error.is_protocol_error() => flags::UPSTREAM_PROTOCOL_ERROR,
         UpstreamError::Request(_) => flags::UPSTREAM_CONNECTION_TERMINATION,
+        UpstreamError::RequestTimeout => flags::UPSTREAM_REQUEST_TIMEOUT,
+        UpstreamError::NoEndpoint { .. } => flags::NO_HEALTHY_UPSTREAM,
+        UpstreamError::Overflow { .. } => flags::UPSTREAM_OVERFLOW,
         _ => flags::UPSTREAM_CONNECTION_FAILURE,
     }
 }
@@ -470,8 +474,7 @@ fn is_switching(response: &Response<Incoming>, is_asked: bool) -> bool {
     is_asked && response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-fn report_upstream(worker: &Worker, error: &UpstreamError) {
-    worker.metrics().count_upstream_failure(error);
+fn report_upstream(error: &UpstreamError) {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::warn!(error = %error, cause, "upstream request failed");
+    tracing::warn!(error = %error, cause, hint = error.hint(), "upstream request failed");
 }

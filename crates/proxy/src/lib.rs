@@ -62,4 +62,7 @@ pub use self::server::{Proxy, StartProxyError};
 pub use self::snapshot::{
     FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot,
 };
-pub use self::upstream::{UpstreamAddress, UpstreamAddressError, UpstreamProtocol};
+pub use self::upstream::{
+    ClusterConfig, EjectionOptions, LoadBalancing, NameResolver, UpstreamAddress,
+    UpstreamAddressError, UpstreamOptions, UpstreamProtocol, UpstreamTls, UpstreamTlsError,
+};

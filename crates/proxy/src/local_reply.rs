@@ -6,9 +6,11 @@ use http::header::CONTENT_LENGTH;
 use wasmplug_host::{BodyBuffer, Fields, FieldsKind, LocalReply, Pseudo};
 
 use crate::path::RefusedPath;
-use crate::upstream::UpstreamError;
+use crate::upstream::{ConnectError, UpstreamError};
 
 const CONTENT_TYPE: &[u8] = b"content-type";
+/// Source: Envoy, on answers in place of requests that it did not send on.
+const OVERLOADED: &[u8] = b"x-envoy-overloaded";
 const GRPC: &str = "application/grpc";
 
 /// Headers that a plugin cannot decide: the proxy frames the message.
@@ -66,26 +68,58 @@ fn forbids_body(reply: &LocalReply) -> bool {
 
 /// The answer when the upstream cannot be asked or does not answer. Source: Envoy's texts.
 pub(crate) fn upstream_failure(error: &UpstreamError) -> LocalReply {
-    let status = if error.is_protocol_error() { 502 } else { 503 };
+    let text = upstream_failure_text(error);
+    match error {
+        UpstreamError::RequestTimeout => return plain(504, text, "response_timeout"),
+        UpstreamError::NoEndpoint { .. } => return plain(503, text, "no_healthy_upstream"),
+        _ => {}
+    }
     let mut reason = reset_reason(error).to_owned();
-    if let UpstreamError::Connect { source, .. } = error {
-        reason = format!("{reason}|delayed connect error: {}", connect_reason(source));
+    match error {
+        UpstreamError::Connect(ConnectError::Failed { source, .. }) => {
+            reason = format!("{reason}|delayed connect error: {}", connect_reason(source));
+        }
+        UpstreamError::Connect(ConnectError::Tls { source, .. }) => {
+            reason = format!("{reason}|TLS_error: {source}");
+        }
+        _ => {}
     }
     let reason = reason.replace(' ', "_");
     let details = format!("upstream_reset_before_response_started{{{reason}}}");
-    plain(status, upstream_failure_text(error), &details)
+    let status = upstream_failure_status(error);
+    let mut reply = plain(status, text, &details);
+    if matches!(error, UpstreamError::Overflow { .. }) {
+        let (name, value) = (Bytes::from_static(OVERLOADED), Bytes::from_static(b"true"));
+        reply.headers.push((name, value));
+    }
+    reply
+}
+
+/// The status that tells of it.
+pub(crate) fn upstream_failure_status(error: &UpstreamError) -> u16 {
+    match error {
+        UpstreamError::RequestTimeout => 504,
+        _ if error.is_protocol_error() => 502,
+        _ => 503,
+    }
 }
 
 /// What the client, or a plugin that made a call, reads about it.
 pub(crate) fn upstream_failure_text(error: &UpstreamError) -> String {
+    match error {
+        UpstreamError::RequestTimeout => return "upstream request timeout".to_owned(),
+        UpstreamError::NoEndpoint { .. } => return "no healthy upstream".to_owned(),
+        _ => {}
+    }
     let reason = reset_reason(error);
     format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}")
 }
 
 fn reset_reason(error: &UpstreamError) -> &'static str {
     match error {
-        UpstreamError::Connect { .. } => "remote connection failure",
-        UpstreamError::ConnectTimeout { .. } => "connection timeout",
+        UpstreamError::Connect(ConnectError::Timeout { .. }) => "connection timeout",
+        UpstreamError::Connect(_) => "remote connection failure",
+        UpstreamError::Overflow { .. } => "overflow",
         _ if error.is_protocol_error() => "protocol error",
         _ => "connection termination",
     }

@@ -7,6 +7,7 @@ mod rbac;
 
 mod costs;
 mod front;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::jwt_authn::RuleKeys;
 use crate::listener::Front;
 use crate::snapshot::{FilterSpec, Publisher, RejectedEffect, Snapshot};
-use crate::upstream::UpstreamError;
+use crate::upstream::Upstreams;
 
 /// Counters of one worker. Only that worker writes.
 #[derive(Debug, Default)]
@@ -37,8 +38,6 @@ pub(crate) struct WorkerMetrics {
     resets: AtomicU64,
     connections: AtomicU64,
     open_connections: AtomicU64,
-    connect_failures: AtomicU64,
-    request_failures: AtomicU64,
     /// What became of connections before anything was served on them.
     pub(crate) front: FrontMetrics,
     /// Decisions of policies about requests.
@@ -55,6 +54,7 @@ pub(crate) struct OpenConnection<'a>(&'a WorkerMetrics);
 struct ProxyCollector {
     workers: Vec<Arc<WorkerMetrics>>,
     front: Option<Arc<Front>>,
+    upstreams: Arc<Upstreams>,
     publisher: Publisher,
     host: Arc<Host>,
     access_log: Option<AccessLog>,
@@ -91,15 +91,6 @@ impl WorkerMetrics {
         }
     }
 
-    pub(crate) fn count_upstream_failure(&self, error: &UpstreamError) {
-        bump(match error {
-            UpstreamError::Connect { .. } | UpstreamError::ConnectTimeout { .. } => {
-                &self.connect_failures
-            }
-            _ => &self.request_failures,
-        });
-    }
-
     pub(crate) fn connection_opened(&self) -> OpenConnection<'_> {
         bump(&self.connections);
         self.open_connections.fetch_add(1, Ordering::Relaxed);
@@ -122,12 +113,13 @@ fn bump(counter: &AtomicU64) {
 pub(crate) fn registry(
     workers: Vec<Arc<WorkerMetrics>>,
     front: Option<Arc<Front>>,
+    upstreams: Arc<Upstreams>,
     publisher: Publisher,
     host: Arc<Host>,
     access_log: Option<AccessLog>,
 ) -> Registry {
     let mut registry = Registry::default();
-    let collector = ProxyCollector { workers, front, publisher, host, access_log };
+    let collector = ProxyCollector { workers, front, upstreams, publisher, host, access_log };
     registry.register_collector(Box::new(collector));
     registry
 }
@@ -149,16 +141,6 @@ impl ProxyCollector {
                 self.sum(|w| &w.resets),
             ),
             ("envoy_http_downstream_cx", "Connections from clients", self.sum(|w| &w.connections)),
-            (
-                "envoy_cluster_upstream_cx_connect_fail",
-                "Connections to the upstream that failed",
-                self.sum(|w| &w.connect_failures),
-            ),
-            (
-                "envoy_cluster_upstream_rq_rx_reset",
-                "Requests that the upstream did not answer",
-                self.sum(|w| &w.request_failures),
-            ),
         ];
         for (name, help, value) in counters {
             encode(out, name, help, MetricType::Counter, &plain(value))?;
@@ -241,6 +223,7 @@ impl Collector for ProxyCollector {
         if let Some(front) = &self.front {
             front::encode_front(&mut out, &self.workers, front)?;
         }
+        upstreams::encode_upstreams(&mut out, &self.upstreams)?;
         let snapshot = self.publisher.current();
         self.encode_rbac(&mut out, &snapshot)?;
         encode_plugins(&mut out, &snapshot)?;

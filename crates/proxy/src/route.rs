@@ -59,27 +59,25 @@ impl Route {
 impl Routes {
     /// # Errors
     /// The route whose cluster does not exist.
-    pub(crate) fn new(
-        routes: &[Route],
-        clusters: &Clusters,
-        upstream: Rc<Pool>,
-    ) -> Result<Self, Route> {
-        let resolve = |route: &Route| {
-            let pool = if route.cluster == DEFAULT_CLUSTER {
-                Rc::clone(&upstream)
-            } else {
-                Rc::clone(clusters.named(&route.cluster).ok_or_else(|| route.clone())?)
-            };
-            Ok(Rc::new(ResolvedRoute { route: route.clone(), pool }))
-        };
-        let routes = routes.iter().map(resolve).collect::<Result<_, Route>>()?;
+    pub(crate) fn new(routes: &[Route], clusters: &Clusters) -> Result<Self, Route> {
         let default = Route {
             name: DEFAULT_ROUTE.to_owned(),
             host: None,
             prefix: "/".to_owned(),
             cluster: DEFAULT_CLUSTER.to_owned(),
         };
-        Ok(Self { routes, default: Rc::new(ResolvedRoute { route: default, pool: upstream }) })
+        let upstream = clusters.default_pool().ok_or_else(|| default.clone())?;
+        let resolve = |route: &Route| {
+            let pool = if route.cluster == DEFAULT_CLUSTER {
+                Rc::clone(upstream)
+            } else {
+                Rc::clone(clusters.named(&route.cluster).ok_or_else(|| route.clone())?)
+            };
+            Ok(Rc::new(ResolvedRoute { route: route.clone(), pool }))
+        };
+        let routes = routes.iter().map(resolve).collect::<Result<_, Route>>()?;
+        let pool = Rc::clone(upstream);
+        Ok(Self { routes, default: Rc::new(ResolvedRoute { route: default, pool }) })
     }
 
     /// The route of a request with these headers.

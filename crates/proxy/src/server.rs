@@ -15,6 +15,7 @@ use crate::listener::{Front, TlsListener};
 use crate::metrics::{WorkerMetrics, registry};
 use crate::route::DEFAULT_CLUSTER;
 use crate::snapshot::{Publisher, Snapshot};
+use crate::upstream::{UpstreamTlsError, Upstreams};
 use crate::worker::WorkerSeed;
 
 /// Connections that wait to be accepted, per listening socket.
@@ -56,6 +57,9 @@ pub enum StartProxyError {
         /// The cluster that it names.
         cluster: String,
     },
+    /// Connections to upstreams cannot be encrypted as they should be.
+    #[error(transparent)]
+    UpstreamTls(#[from] UpstreamTlsError),
     /// A thread cannot be started.
     #[error("cannot start a worker thread")]
     Thread(#[source] std::io::Error),
@@ -68,6 +72,9 @@ impl StartProxyError {
     pub fn hint(&self) -> Option<String> {
         if let Self::UnknownCluster { cluster, .. } = self {
             return Some(format!("name it with `--cluster {cluster}=HOST:PORT`"));
+        }
+        if let Self::UpstreamTls(error) = self {
+            return error.hint();
         }
         let Self::Listen { address, purpose, source } = self else { return None };
         let option = if *purpose == "admin" { "--admin" } else { "--listen" };
@@ -95,6 +102,7 @@ impl Proxy {
     /// [`StartProxyError`] if an address is taken or a thread cannot be started.
     pub fn start(config: ProxyConfig, host: Arc<Host>) -> Result<Self, StartProxyError> {
         check_routes(&config)?;
+        let upstreams = Upstreams::new(&config)?;
         let workers = config.workers.max(1);
         let listeners = bind_workers(config.listen, workers)?;
         let listen = match listeners.first() {
@@ -129,6 +137,7 @@ impl Proxy {
             let seed = WorkerSeed {
                 index: u64::try_from(index).unwrap_or_default(),
                 config: Arc::clone(&config),
+                upstreams: Arc::clone(&upstreams),
                 host: Arc::clone(&host),
                 listener,
                 front: front.clone(),
@@ -140,6 +149,10 @@ impl Proxy {
             };
             proxy.spawn(format!("worker-{index}"), move || seed.run())?;
         }
+        if let Some(resolver) = upstreams.resolver() {
+            let stopped = stopped.clone();
+            proxy.spawn("resolver".into(), move || resolver.run(stopped))?;
+        }
         if let (Some(listener), Some(address)) = (admin_listener, config.admin) {
             proxy.admin = Some(local_address(&listener, address, "admin")?);
             let state = AdminState {
@@ -147,6 +160,7 @@ impl Proxy {
                 registry: registry(
                     all_metrics,
                     front.clone(),
+                    upstreams,
                     proxy.publisher.clone(),
                     host,
                     config.access_log.clone(),

@@ -31,7 +31,7 @@ use crate::network::NetworkFactory;
 use crate::plugin_home::PluginHome;
 use crate::route::Routes;
 use crate::snapshot::{FilterSpec, PluginSpec, Refusal, Snapshot};
-use crate::upstream::Pool;
+use crate::upstream::Upstreams;
 
 /// How often a worker looks for what has waited too long. Source: ours.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ pub(crate) struct WorkerSeed {
     /// Number of the worker, from 0.
     pub(crate) index: u64,
     pub(crate) config: Arc<ProxyConfig>,
+    pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) host: Arc<Host>,
     pub(crate) listener: TcpListener,
     /// What stands in front of connections; `None` if nothing does.
@@ -84,9 +85,11 @@ impl WorkerSeed {
     pub(crate) fn run(self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let limits = &self.config.limits;
-        let pool = Pool::new(self.config.upstream.clone(), limits);
-        let clusters = Rc::new(Clusters::new(&self.config.clusters, limits));
-        let routes = Routes::new(&self.config.routes, &clusters, pool);
+        let number = usize::try_from(self.index).unwrap_or_default();
+        // Before the look at the endpoints, so that no change is missed.
+        let mut endpoints_changed = self.upstreams.changes();
+        let clusters = Rc::new(Clusters::new(&self.upstreams, number, limits));
+        let routes = Routes::new(&self.config.routes, &clusters);
         // Looked at before any worker was started.
         let routes = routes.map_err(|route| std::io::Error::other(route.cluster))?;
         let idle_sweeps = limits.stream_idle_timeout.as_secs_f64() / SWEEP_PERIOD.as_secs_f64();
@@ -149,7 +152,14 @@ impl WorkerSeed {
                     tokio::time::sleep(SWEEP_PERIOD).await;
                     worker.home.sweep(tokio::time::Instant::now());
                     worker.home.surroundings.idle.sweep();
+                    worker.clusters().sweep();
                 }
+            };
+            let resolved = async {
+                while endpoints_changed.changed().await.is_ok() {
+                    worker.clusters().refresh();
+                }
+                std::future::pending::<()>().await;
             };
             tokio::select! {
                 // Cancel-safe: connections that are open go on to their end inside it.
@@ -158,6 +168,8 @@ impl WorkerSeed {
                 () = updates => Ok(()),
                 // Cancel-safe: what is not swept when the worker ends matters to nobody.
                 () = sweeps => Ok(()),
+                // Cancel-safe: so are endpoints.
+                () = resolved => Ok(()),
             }
         })
     }

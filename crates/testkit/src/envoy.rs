@@ -68,6 +68,8 @@ struct Traffic {
     runtime: Map<String, Value>,
     passes_trailers: bool,
     has_http2_upstream: bool,
+    /// Requests that may wait for a connection to the upstream.
+    max_pending_requests: Option<u32>,
 }
 
 /// Why an Envoy that is there did not start.
@@ -233,6 +235,13 @@ impl EnvoyBuilder {
     #[must_use]
     pub fn http2_upstream(mut self) -> Self {
         self.traffic.has_http2_upstream = true;
+        self
+    }
+
+    /// Lets so many requests wait for a connection to the upstream. Default: 1024.
+    #[must_use]
+    pub fn max_pending_requests(mut self, most: u32) -> Self {
+        self.traffic.max_pending_requests = Some(most);
         self
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Names come in lower case, because HTTP/2 knows no other, and values of one name together.
 
-use std::{io, net::SocketAddr, sync::PoisonError};
+use std::{future::poll_fn, io, net::SocketAddr, sync::PoisonError};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::SendRequest, server::SendResponse};
@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet, time::timeout};
 use crate::{
     client::Response,
     http1::{BodyDecoder, Framing, announced_framing, parse_request},
-    message::{Received, Reply, ReplyBody, Scripted},
+    message::{End, Received, Reply, ReplyBody, Scripted},
     patience,
     server::{Journal, Service},
 };
@@ -174,6 +174,11 @@ async fn exchange(
     journal.requests.lock().unwrap_or_else(PoisonError::into_inner).push(received);
     match scripted {
         Scripted::Reply(reply) => answer(respond, reply, is_head).await,
+        Scripted::Raw(_, End::Hang) => {
+            // Until the peer gives it up, or the connection ends.
+            drop(poll_fn(|cx| respond.poll_reset(cx)).await);
+            Ok(())
+        }
         Scripted::Raw(..) => {
             // Raw bytes have no place in a stream of HTTP/2.
             respond.send_reset(Reason::INTERNAL_ERROR);

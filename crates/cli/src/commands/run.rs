@@ -9,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_host::{Host, Limits};
 use wasmplug_proxy::{
-    ClientAuth, ListenerProtocol, Node, Proxy, ProxyConfig, ProxyLimits, SnapshotBuilder,
-    StartProxyError, TlsMode, TlsSettings, UpstreamAddress,
+    ClientAuth, ClusterConfig, ListenerProtocol, Node, Proxy, ProxyConfig, ProxyLimits,
+    SnapshotBuilder, StartProxyError, TlsMode, TlsSettings,
 };
 
 use crate::access_log;
@@ -25,6 +25,7 @@ use crate::reconcile::Reconciler;
 use crate::sources::Sources;
 use crate::store;
 use crate::target::Target;
+use crate::upstreams;
 
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.logging, "info", environment)?;
@@ -55,7 +56,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
         access_log,
         limits,
         tls: credentials.as_ref().map(|of| of.settings.clone()),
-        ..proxy_config(arguments, node(&target.workload), environment)
+        ..proxy_config(arguments, node(&target.workload), environment)?
     };
     let workers = config.workers;
     let proxy = start_proxy(config, host)?;
@@ -197,8 +198,17 @@ impl StopSignals {
     }
 }
 
-fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment) -> ProxyConfig {
-    ProxyConfig {
+fn proxy_config(
+    arguments: &RunArguments,
+    node: Node,
+    environment: &Environment,
+) -> anyhow::Result<ProxyConfig> {
+    let of_upstreams = &arguments.upstreams;
+    let mut upstream = arguments.upstream.clone();
+    if let Some(name) = &of_upstreams.upstream_sni {
+        upstream = upstream.with_server_name(name);
+    }
+    Ok(ProxyConfig {
         listen: arguments.listen,
         admin: Some(arguments.admin),
         clusters: clusters(arguments),
@@ -209,8 +219,9 @@ fn proxy_config(arguments: &RunArguments, node: Node, environment: &Environment)
         workers: arguments.workers.map_or(environment.cores, usize::from),
         server_name: arguments.server_name.clone(),
         has_server_timing: arguments.server_timing,
-        ..ProxyConfig::new(arguments.upstream.clone())
-    }
+        upstreams: upstreams::options(of_upstreams)?,
+        ..ProxyConfig::new(upstream)
+    })
 }
 
 /// The limits of VMs and of the proxy, with those that the arguments set.
@@ -219,6 +230,7 @@ fn limits(arguments: &RunArguments) -> (Limits, ProxyLimits) {
     for setting in &arguments.limits {
         setting.apply(&mut vm, &mut proxy);
     }
+    proxy.request_timeout = arguments.upstreams.request_timeout.or(proxy.request_timeout);
     (vm, proxy)
 }
 
@@ -230,7 +242,7 @@ fn listener_protocol(protocol: Protocol) -> ListenerProtocol {
 }
 
 /// A host that may be called is a cluster that has its address for a name.
-fn clusters(arguments: &RunArguments) -> BTreeMap<String, UpstreamAddress> {
+fn clusters(arguments: &RunArguments) -> BTreeMap<String, ClusterConfig> {
     let hosts = arguments.callout_hosts.iter().map(|host| (host.to_string(), host.clone()));
     hosts.chain(arguments.clusters.iter().cloned()).collect()
 }

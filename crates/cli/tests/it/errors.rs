@@ -71,11 +71,11 @@ spec:
 #[test]
 fn wrong_usage_has_its_own_status() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["run", "-f", "a.yaml", "--upstream", "https://example.com"];
+    let arguments = ["run", "-f", "a.yaml", "--upstream", "ftp://example.com"];
     let ended = run_to_end(folder.path(), &arguments);
     assert_eq!(ended.status, Some(2));
     assert!(
-        ended.stderr.contains("only `http` and `h2c` are spoken to upstreams"),
+        ended.stderr.contains("`http`, `https`, `h2c` and `h2` are spoken to upstreams"),
         "{}",
         ended.stderr
     );

@@ -17,5 +17,6 @@ mod reload;
 mod scenario;
 mod schema;
 mod tls;
+mod upstreams;
 mod walkthrough;
 mod workloads;

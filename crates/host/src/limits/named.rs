@@ -9,6 +9,8 @@ use super::Limits;
 pub enum LimitSlot<'a> {
     /// A time, such as `50ms`, `2s`, `5m` or `1h`.
     Time(&'a mut Duration),
+    /// A time that may also be without a bound, which it is as long as it is not set.
+    OptionalTime(&'a mut Option<Duration>),
     /// Bytes, such as `4096`, `64K`, `16M` or `1G`, in powers of 1024.
     Bytes(&'a mut usize),
     /// How many of something.
@@ -39,6 +41,7 @@ impl LimitSlot<'_> {
         let set = || -> Option<()> {
             match self {
                 Self::Time(time) => *time = parse_time(text)?,
+                Self::OptionalTime(time) => *time = Some(parse_time(text)?),
                 Self::Bytes(bytes) => *bytes = parse_bytes(text)?,
                 Self::Count(count) => *count = parse_number(text)?,
                 Self::SmallCount(count) => *count = u32::try_from(parse_number(text)?).ok()?,
@@ -50,7 +53,9 @@ impl LimitSlot<'_> {
 
     fn expected(&self) -> &'static str {
         match self {
-            Self::Time(_) => "a time above zero, such as 50ms, 2s, 5m or 1h",
+            Self::Time(_) | Self::OptionalTime(_) => {
+                "a time above zero, such as 50ms, 2s, 5m or 1h"
+            }
             Self::Bytes(_) => "a size above zero, such as 4096, 64K, 16M or 1G",
             Self::Count(_) | Self::SmallCount(_) => "a whole number above zero",
         }

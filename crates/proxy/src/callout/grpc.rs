@@ -108,10 +108,10 @@ impl Clusters {
         authority: &str,
         target: GrpcTarget,
     ) -> std::result::Result<GrpcCallout, Status> {
-        if pool.address().protocol() != UpstreamProtocol::Http2 {
+        if pool.cluster().config().protocol() != UpstreamProtocol::Http2 {
             tracing::warn!(
                 cluster = %String::from_utf8_lossy(&target.cluster),
-                "gRPC is called in a cluster that speaks HTTP/1; give its address as h2c://"
+                "gRPC is called in a cluster that speaks HTTP/1; give its address as h2c:// or h2://"
             );
             return Err(Status::InternalFailure);
         }

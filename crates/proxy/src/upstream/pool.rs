@@ -1,211 +1,364 @@
-//! A worker's connections to the upstream.
-//!
-//! Each connection has one task on the worker that reads and writes it. A connection is leased for
-//! one request and comes back when the response has been read to its end.
+//! One worker's side of a cluster: which endpoint a request goes to, and that it is sent once more
+//! where that is safe.
 
-use std::cell::RefCell;
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Response, Uri, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
-use super::{UpstreamAddress, UpstreamProtocol};
+use super::LoadBalancing;
+use super::cluster::{Cluster, WorkerCounters, add, count};
+use super::connect::{Ends, UpstreamIo};
+use super::endpoint::Endpoint;
+use super::endpoint_pool::{EndpointPool, PoolLimits};
+use super::error::UpstreamError;
+use super::lease::{Deadline, Lease};
+use super::retry::Kept;
 use crate::body::UpstreamBody;
 use crate::config::ProxyLimits;
-use crate::executor::LocalExecutor;
 
-/// Connections of one worker to one upstream.
+/// Tells the upstream how long it has, in milliseconds. Source: Envoy.
+const EXPECTED_TIME: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+
+/// Connections of one worker to one cluster.
 pub(crate) struct Pool {
-    address: UpstreamAddress,
-    connect_timeout: Duration,
-    max_idle: usize,
-    max_headers: usize,
-    idle: RefCell<Vec<Connection>>,
+    cluster: Arc<Cluster>,
+    counters: Arc<WorkerCounters>,
+    limits: PoolLimits,
+    /// What `endpoints` was made of.
+    seen: RefCell<Arc<[Arc<Endpoint>]>>,
+    endpoints: RefCell<Vec<Rc<EndpointPool>>>,
+    /// Told when the endpoints may have changed.
+    changed: Notify,
+    /// Whose turn it is.
+    turn: Cell<usize>,
+    clock: Rc<Cell<u32>>,
 }
 
-struct Connection {
-    sender: Sender,
-    ends: Ends,
-}
-
-/// Addresses of both ends of a connection.
-#[derive(Clone, Copy)]
-struct Ends {
-    peer: SocketAddr,
-    local: Option<SocketAddr>,
-}
-
-enum Sender {
-    /// Serves one request at a time.
-    Http1(http1::SendRequest<UpstreamBody>),
-    /// Serves many; clones share the connection.
-    Http2(http2::SendRequest<UpstreamBody>),
-}
-
-/// A connection that serves one request. Give it back with [`Lease::release`]; dropping it closes
-/// the connection.
-pub(crate) struct Lease {
-    connection: Connection,
-    pool: Rc<Pool>,
-}
-
-/// Why the upstream did not answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UpstreamError {
-    #[error("cannot connect to the upstream `{address}`")]
-    Connect {
-        address: UpstreamAddress,
-        #[source]
-        source: io::Error,
-    },
-    #[error("no connection to the upstream `{address}` in time")]
-    ConnectTimeout { address: UpstreamAddress },
-    #[error("the upstream did not answer")]
-    Request(#[source] hyper::Error),
-    #[error("the upstream's answer says in two ways how long it is, or in one that is not known")]
-    Framing,
-    #[error("the upstream switched protocols, for which nobody had asked")]
-    UnaskedSwitch,
-}
-
-// === impl UpstreamError ===
-
-impl UpstreamError {
-    /// The upstream did answer, but not in HTTP.
-    pub(crate) fn is_protocol_error(&self) -> bool {
-        match self {
-            Self::Request(error) => error.is_parse(),
-            Self::Framing | Self::UnaskedSwitch => true,
-            Self::Connect { .. } | Self::ConnectTimeout { .. } => false,
-        }
-    }
-}
+type Sent = Result<(Response<Incoming>, Lease), UpstreamError>;
 
 // === impl Pool ===
 
 impl Pool {
-    pub(crate) fn new(address: UpstreamAddress, limits: &ProxyLimits) -> Rc<Self> {
-        Rc::new(Self {
-            address,
-            connect_timeout: limits.connect_timeout,
-            max_idle: limits.idle_upstream_connections,
-            max_headers: limits.headers,
-            idle: RefCell::default(),
-        })
+    /// For the worker of this number.
+    pub(super) fn new(cluster: &Arc<Cluster>, worker: usize, limits: &ProxyLimits) -> Rc<Self> {
+        let pool = Self {
+            cluster: Arc::clone(cluster),
+            counters: cluster.worker(worker),
+            limits: PoolLimits {
+                connect_timeout: limits.connect_timeout,
+                max_idle: limits.idle_upstream_connections,
+                max_headers: limits.headers,
+            },
+            seen: RefCell::new(Arc::new([])),
+            endpoints: RefCell::default(),
+            changed: Notify::new(),
+            // Workers do not all begin with the same one.
+            turn: Cell::new(fastrand::usize(..)),
+            clock: Rc::default(),
+        };
+        pool.take_over();
+        Rc::new(pool)
     }
 
-    pub(crate) fn address(&self) -> &UpstreamAddress {
-        &self.address
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Takes over which endpoints the cluster has now, and tells who waits for one.
+    pub(crate) fn refresh(&self) {
+        self.take_over();
+        self.changed.notify_waiters();
+    }
+
+    fn take_over(&self) {
+        let now = self.cluster.endpoints();
+        if !Arc::ptr_eq(&now, &self.seen.borrow()) {
+            let mut old = self.endpoints.take();
+            let pools = now.iter().map(|endpoint| {
+                let same = old.iter().position(|pool| Arc::ptr_eq(pool.endpoint(), endpoint));
+                let new = || {
+                    let endpoint = Arc::clone(endpoint);
+                    let (cluster, counters) = (&self.cluster, &self.counters);
+                    EndpointPool::new(endpoint, cluster, counters, self.limits, &self.clock)
+                };
+                same.map_or_else(new, |at| old.swap_remove(at))
+            });
+            let pools = pools.collect();
+            self.endpoints.replace(pools);
+            for gone in old {
+                gone.retire();
+            }
+            self.seen.replace(now);
+        }
+    }
+
+    /// Closes what has been idle for too long. To be called once a second.
+    pub(crate) fn sweep(&self) {
+        self.clock.set(self.clock.get().saturating_add(1));
+        self.endpoints.borrow().iter().for_each(|endpoint| endpoint.sweep());
     }
 
     /// Sends a request over an idle connection or a new one.
-    ///
-    /// A request that an idle connection gave back unsent goes out over another one.
-    pub(crate) async fn send(
+    pub(crate) async fn send(self: &Rc<Self>, request: Request<UpstreamBody>) -> Sent {
+        self.send_noting(request, None).await
+    }
+
+    /// The same; from the end of the request to the end of the response no more than `timeout` may
+    /// pass. Source: Envoy's route timeout.
+    pub(crate) async fn send_within(
         self: &Rc<Self>,
         mut request: Request<UpstreamBody>,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        timeout: Option<Duration>,
+    ) -> Sent {
+        let Some(timeout) = timeout else { return self.send(request).await };
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        request.headers_mut().insert(EXPECTED_TIME, HeaderValue::from(milliseconds));
+        let is_sent = request.body_mut().when_sent();
+        let mut deadline: Deadline = Box::pin(async move {
+            if let Some(is_sent) = is_sent {
+                // An error says the same: the body is gone.
+                let _ = is_sent.await;
+            }
+            tokio::time::sleep(timeout).await;
+        });
+        let tried = RefCell::new(None);
+        let sent = tokio::select! {
+            biased;
+            // Not cancel-safe: a request that took too long is given up.
+            sent = self.send_noting(request, Some(&tried)) => sent,
+            // Cancel-safe: it goes on with the response.
+            () = &mut deadline => Err(UpstreamError::RequestTimeout),
+        };
+        match sent {
+            Ok((response, lease)) => Ok((response, Lease { deadline: Some(deadline), ..lease })),
+            Err(UpstreamError::RequestTimeout) => {
+                count(&self.cluster.counters.request_timeouts);
+                if let Some(endpoint) = tried.take() {
+                    self.note_failure(&endpoint);
+                }
+                Err(UpstreamError::RequestTimeout)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells `tried` which endpoint has the request.
+    async fn send_noting(
+        self: &Rc<Self>,
+        mut request: Request<UpstreamBody>,
+        tried: Option<&RefCell<Option<Rc<EndpointPool>>>>,
+    ) -> Sent {
+        add(&self.counters.requests);
+        let mut failed: Option<Rc<EndpointPool>> = None;
         loop {
-            let (mut connection, is_new) = match self.take_idle().await {
-                Some(connection) => (connection, false),
-                None => (self.connect().await?, true),
-            };
-            let sent = match &mut connection.sender {
-                Sender::Http1(sender) => sender.try_send_request(request).await,
-                Sender::Http2(sender) => {
-                    address_for_http2(&mut request);
-                    sender.try_send_request(request).await
+            let endpoint = self.choose(failed.as_ref()).await?;
+            if let Some(tried) = tried {
+                tried.replace(Some(Rc::clone(&endpoint)));
+            }
+            let is_second = failed.is_some();
+            let (mut lease, is_reused) = match endpoint.lease(is_second).await {
+                Ok(leased) => leased,
+                Err(error) => {
+                    self.try_another(&endpoint, error, is_second)?;
+                    failed = Some(endpoint);
+                    continue;
                 }
             };
-            match sent {
-                Ok(response) if !is_framed_once(response.headers()) => {
-                    return Err(UpstreamError::Framing);
-                }
+            let kept = if is_second { None } else { Kept::of(&request, &lease, is_reused) };
+            let mut error = match lease.send(request).await {
                 Ok(response) => {
-                    return Ok((response, Lease { connection, pool: Rc::clone(self) }));
+                    self.note_response(&endpoint, &response)?;
+                    return Ok((response, lease));
                 }
-                Err(mut error) => match error.take_message() {
-                    // Closed by the upstream while it was idle: not the request's fault.
-                    Some(unsent) if !is_new => request = unsent,
-                    _ => return Err(UpstreamError::Request(error.into_error())),
-                },
-            }
-        }
-    }
-
-    /// An idle connection that is ready for a request. One of HTTP/2 stays for others.
-    async fn take_idle(&self) -> Option<Connection> {
-        loop {
-            let mut connection = self.idle.borrow_mut().pop()?;
-            match &mut connection.sender {
-                Sender::Http1(sender) => {
-                    if sender.is_ready() || sender.ready().await.is_ok() {
-                        return Some(connection);
-                    }
+                Err(error) => error,
+            };
+            match (error.take_message(), kept) {
+                // Closed by the upstream while it was idle, and not a byte was written.
+                (Some(unsent), _) if is_reused => request = unsent,
+                (None, Some(kept)) if kept.may_repeat(error.error(), &lease) => {
+                    self.retry(&UpstreamError::Request(error.into_error()));
+                    request = kept.into_request();
+                    failed = Some(endpoint);
                 }
-                Sender::Http2(sender) if sender.is_closed() => {}
-                Sender::Http2(sender) => {
-                    let shared = Sender::Http2(sender.clone());
-                    let ends = connection.ends;
-                    self.idle.borrow_mut().push(Connection { sender: shared, ends });
-                    return Some(connection);
+                _ => {
+                    self.note_failure(&endpoint);
+                    count(&self.cluster.counters.resets);
+                    return Err(UpstreamError::Request(error.into_error()));
                 }
             }
         }
     }
 
-    /// Connects without speaking HTTP.
-    pub(crate) async fn connect_raw(&self) -> io::Result<TcpStream> {
-        let target = (self.address.host(), self.address.port());
-        let connecting = tokio::time::timeout(self.connect_timeout, TcpStream::connect(target));
-        let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+    /// Whether a request for which there is no connection may go to another endpoint.
+    ///
+    /// # Errors
+    /// Why there is none, if not.
+    fn try_another(
+        &self,
+        endpoint: &EndpointPool,
+        error: UpstreamError,
+        is_second: bool,
+    ) -> Result<(), UpstreamError> {
+        if !matches!(error, UpstreamError::Connect(_)) {
+            return Err(error);
+        }
+        self.note_failure(endpoint);
+        if is_second || self.endpoints.borrow().len() < 2 {
+            return Err(error);
+        }
+        self.retry(&error);
+        Ok(())
     }
 
-    async fn connect(&self) -> Result<Connection, UpstreamError> {
-        let address = || self.address.clone();
-        let target = (self.address.host(), self.address.port());
-        let connected =
-            tokio::time::timeout(self.connect_timeout, TcpStream::connect(target)).await;
-        let stream = connected
-            .map_err(|_| UpstreamError::ConnectTimeout { address: address() })?
-            .map_err(|source| UpstreamError::Connect { address: address(), source })?;
-        let peer = stream.peer_addr();
-        let peer = peer.map_err(|source| UpstreamError::Connect { address: address(), source })?;
-        let ends = Ends { peer, local: stream.local_addr().ok() };
-        // Without it small requests wait for an acknowledgement; if it fails, they do.
-        let _ = stream.set_nodelay(true);
-        let stream = TokioIo::new(stream);
-        let sender = match self.address.protocol() {
-            UpstreamProtocol::Http1 => {
-                let mut builder = http1::Builder::new();
-                builder.max_headers(self.max_headers);
-                let handshake = builder.handshake(stream).await;
-                let (sender, connection) = handshake.map_err(UpstreamError::Request)?;
-                run(connection.with_upgrades());
-                Sender::Http1(sender)
-            }
-            UpstreamProtocol::Http2 => {
-                let handshake = http2::Builder::new(LocalExecutor).handshake(stream).await;
-                let (sender, connection) = handshake.map_err(UpstreamError::Request)?;
-                run(connection);
-                let shared = Sender::Http2(sender.clone());
-                self.idle.borrow_mut().push(Connection { sender: shared, ends });
-                Sender::Http2(sender)
+    /// Connects without speaking HTTP, and tries another endpoint if there is one.
+    pub(crate) async fn connect_raw(&self) -> Result<(UpstreamIo, Ends), UpstreamError> {
+        add(&self.counters.requests);
+        let first = self.choose(None).await?;
+        let (endpoint, connected) = match first.connect_raw().await {
+            Ok(connected) => (first, Ok(connected)),
+            Err(error) => {
+                self.try_another(&first, error, false)?;
+                let second = self.choose(Some(&first)).await?;
+                let connected = second.connect_raw().await;
+                (second, connected)
             }
         };
-        Ok(Connection { sender, ends })
+        match &connected {
+            Ok(_) => endpoint.endpoint().succeeded(),
+            Err(UpstreamError::Connect(_)) => self.note_failure(&endpoint),
+            Err(_) => {}
+        }
+        connected
     }
+
+    fn retry(&self, error: &UpstreamError) {
+        count(&self.cluster.counters.retries);
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        tracing::debug!(cluster = self.cluster.name(), error = %error, cause, "sent once more");
+    }
+
+    /// Ejection is about endpoints among others, so nothing is noted of an only one.
+    fn note_failure(&self, endpoint: &EndpointPool) {
+        if self.endpoints.borrow().len() > 1 {
+            self.cluster.note_failure(endpoint.endpoint());
+        }
+    }
+
+    /// # Errors
+    /// The response cannot be read in one way only.
+    fn note_response(
+        &self,
+        endpoint: &EndpointPool,
+        response: &Response<Incoming>,
+    ) -> Result<(), UpstreamError> {
+        let is_readable = is_framed_once(response.headers());
+        if is_readable && !response.status().is_server_error() {
+            endpoint.endpoint().succeeded();
+        } else {
+            self.note_failure(endpoint);
+        }
+        if is_readable { Ok(()) } else { Err(UpstreamError::Framing) }
+    }
+
+    /// The endpoint for a request; not the one that it failed at, if there is another one.
+    async fn choose(
+        &self,
+        failed: Option<&Rc<EndpointPool>>,
+    ) -> Result<Rc<EndpointPool>, UpstreamError> {
+        match self.pick(failed) {
+            Some(endpoint) => Ok(endpoint),
+            None => Box::pin(self.first_endpoint()).await,
+        }
+    }
+
+    /// Waits until the names of the cluster have been looked up for the first time.
+    async fn first_endpoint(&self) -> Result<Rc<EndpointPool>, UpstreamError> {
+        let resolved = async {
+            loop {
+                let mut changed = pin!(self.changed.notified());
+                // Registered before the look, so that no change is missed.
+                changed.as_mut().enable();
+                let is_unresolved = self.cluster.is_unresolved();
+                self.take_over();
+                let found = self.pick(None);
+                if found.is_some() || !is_unresolved {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        let found = tokio::time::timeout(self.limits.connect_timeout, resolved).await;
+        found.ok().flatten().ok_or_else(|| {
+            count(&self.cluster.counters.no_endpoint);
+            UpstreamError::NoEndpoint { cluster: self.cluster.name().to_owned() }
+        })
+    }
+
+    fn pick(&self, failed: Option<&Rc<EndpointPool>>) -> Option<Rc<EndpointPool>> {
+        let endpoints = self.endpoints.borrow();
+        match endpoints.as_slice() {
+            [] => return None,
+            [only] => return Some(Rc::clone(only)),
+            _ => {}
+        }
+        let is_failed = |of: &Rc<EndpointPool>| failed.is_some_and(|failed| Rc::ptr_eq(of, failed));
+        let is_well = |of: &Rc<EndpointPool>| self.cluster.is_well(of.endpoint()) && !is_failed(of);
+        let chosen = match self.cluster.load_balancing() {
+            // Whose turn it is next does not depend on who failed.
+            LoadBalancing::RoundRobin if failed.is_some() => {
+                from(&endpoints, self.turn.get(), is_well)
+            }
+            LoadBalancing::RoundRobin => self.next(&endpoints, is_well),
+            LoadBalancing::LeastRequest => less_busy(&endpoints, is_well),
+        };
+        // All are left alone, so none is: a failing endpoint is better than none.
+        chosen.or_else(|| self.next(&endpoints, |of| !is_failed(of))).map(Rc::clone)
+    }
+
+    /// The one whose turn it is, of those that are fine.
+    fn next<'a>(
+        &self,
+        endpoints: &'a [Rc<EndpointPool>],
+        is_fine: impl Fn(&Rc<EndpointPool>) -> bool,
+    ) -> Option<&'a Rc<EndpointPool>> {
+        let turn = self.turn.get().checked_rem(endpoints.len())?;
+        let passed = endpoints.iter().cycle().skip(turn).take(endpoints.len());
+        let (passed, found) = passed.enumerate().find(|(_, endpoint)| is_fine(endpoint))?;
+        self.turn.set(turn.wrapping_add(passed).wrapping_add(1));
+        Some(found)
+    }
+}
+
+/// Of two different ones, unless others are left alone, the one with fewer requests.
+///
+/// Source: Envoy's weighted least request, with which two are enough.
+fn less_busy(
+    endpoints: &[Rc<EndpointPool>],
+    is_fine: impl Fn(&Rc<EndpointPool>) -> bool,
+) -> Option<&Rc<EndpointPool>> {
+    let begin = fastrand::usize(..endpoints.len().max(1));
+    let step = fastrand::usize(1..endpoints.len().max(2));
+    let first = from(endpoints, begin, &is_fine)?;
+    let second = from(endpoints, begin.saturating_add(step), &is_fine)?;
+    Some(if second.active.get() < first.active.get() { second } else { first })
+}
+
+/// The first from there on that is fine.
+fn from(
+    endpoints: &[Rc<EndpointPool>],
+    begin: usize,
+    is_fine: impl Fn(&Rc<EndpointPool>) -> bool,
+) -> Option<&Rc<EndpointPool>> {
+    let begin = begin.checked_rem(endpoints.len())?;
+    let mut all = endpoints.iter().cycle().skip(begin).take(endpoints.len());
+    all.find(|endpoint| is_fine(endpoint))
 }
 
 /// Whether a response says once how long it is, in a way that is known.
@@ -218,56 +371,4 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
         let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
         is_chunked && codings.next().is_none() && !headers.contains_key(CONTENT_LENGTH)
     })
-}
-
-/// HTTP/2 says the authority in the request's target, not in a `host` header.
-fn address_for_http2(request: &mut Request<UpstreamBody>) {
-    *request.version_mut() = Version::HTTP_2;
-    let Some(host) = request.headers_mut().remove(HOST) else { return };
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Authority::try_from(host.as_bytes()).ok();
-    if parts.path_and_query.is_none() {
-        parts.path_and_query = Some(PathAndQuery::from_static("/"));
-    }
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
-    }
-}
-
-/// Reads and writes a connection until its sender is dropped or the upstream closes.
-fn run(connection: impl Future<Output = hyper::Result<()>> + 'static) {
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %error, "upstream connection ended");
-        }
-    });
-}
-
-// === impl Lease ===
-
-impl Lease {
-    /// Whether the connection speaks HTTP/1.
-    pub(crate) fn is_http1(&self) -> bool {
-        matches!(self.connection.sender, Sender::Http1(_))
-    }
-
-    /// The upstream's address.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.connection.ends.peer
-    }
-
-    /// The proxy's address on this connection, if the system tells it.
-    pub(crate) fn local(&self) -> Option<SocketAddr> {
-        self.connection.ends.local
-    }
-
-    /// Gives the connection back: its response was read to the end.
-    pub(crate) fn release(self) {
-        let Sender::Http1(sender) = &self.connection.sender else { return };
-        let mut idle = self.pool.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < self.pool.max_idle {
-            idle.push(self.connection);
-        }
-    }
 }

@@ -113,6 +113,20 @@ fn the_answer_of_a_call_resumes_the_request_that_waits_for_it() {
 }
 
 #[test]
+fn a_call_goes_to_another_endpoint_where_one_is_down() {
+    let auth = UpstreamThread::start(Upstream::scripted(|_| Reply::new(204).into())).unwrap();
+    let hosts = format!("127.0.0.1:1,{}", auth.addr());
+    let proxy = start(asking("auth", 0), "auth", &hosts);
+    for _ in 0..10 {
+        assert_eq!(seen(&proxy, "x-call-status").as_deref(), Some("204"));
+    }
+    // A host of the cluster is enough for Istio's name.
+    let target = format!("outbound|{}||127.0.0.1", auth.addr().port());
+    let proxy = start(asking(&target, 0), "auth", &hosts);
+    assert_eq!(seen(&proxy, "x-call-status").as_deref(), Some("204"));
+}
+
+#[test]
 fn istios_name_finds_the_cluster_with_that_host_and_port() {
     let auth = UpstreamThread::start(Upstream::echo()).unwrap();
     let address = auth.addr().to_string();

@@ -34,6 +34,7 @@ mod sizes;
 mod tour;
 mod transcript;
 mod traps;
+mod upstreams;
 
 /// Makes a test of each case, so that a failure has a name.
 macro_rules! cases {

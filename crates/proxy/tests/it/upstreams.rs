@@ -1,14 +1,47 @@
 //! Upstreams that fail, and clients that leave.
 
+mod endpoints;
+mod limits;
+mod names;
+mod retries;
+mod timeouts;
+mod tls;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
-use wasmplug_testkit::{End, Reply, Scripted, Upstream};
+use wasmplug_testkit::{End, Received, Reply, Scripted, Upstream};
 
 use crate::harness::{Plugin, Running, Setup};
 
 const CONNECT_ERROR: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: ";
+
+/// An address at which nobody listens: the port is taken, so that nobody else gets it.
+struct Down(Socket);
+
+impl Down {
+    fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+/// Several hosts as one cluster is written.
+fn addresses(all: impl IntoIterator<Item = SocketAddr>) -> String {
+    let all: Vec<String> = all.into_iter().map(|address| address.to_string()).collect();
+    all.join(",")
+}
+
+/// What an upstream answers that works.
+fn fine(_: &Received) -> Scripted {
+    Reply::new(200).body("fine").into()
+}
 
 fn idle() -> Plugin {
     Plugin::guest("on request_headers:\non response_headers:\non response_body:")
@@ -29,10 +62,8 @@ fn both(first: fn() -> Scripted) -> [Running; 2] {
 #[test]
 fn nobody_listens() {
     for setup in [Setup::new(), Setup::new().plugin(idle())] {
-        // Bound and never listening, so that nobody else gets the port.
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let down = Down::new();
+        let address = down.address();
         let proxy = setup.tune(move |config| config.upstream = address.into()).start();
         let response = proxy.get("/");
         assert_eq!(response.status, 503);

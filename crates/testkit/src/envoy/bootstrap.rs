@@ -112,7 +112,12 @@ pub(super) fn document(upstream: SocketAddr, traffic: &Traffic) -> Value {
     let http1 = json!({ "http_protocol_options": { "enable_trailers": passes_trailers } });
     let http2 = json!({ "http2_protocol_options": {} });
     let protocol = if traffic.has_http2_upstream { &http2 } else { &http1 };
-    let mut clusters = vec![cluster("upstream", upstream, protocol)];
+    let mut to_upstream = cluster("upstream", upstream, protocol);
+    if let Some(most) = traffic.max_pending_requests {
+        let breakers = json!({ "thresholds": [{ "max_pending_requests": most }] });
+        extend(&mut to_upstream, &Map::from_iter([("circuit_breakers".to_owned(), breakers)]));
+    }
+    let mut clusters = vec![to_upstream];
     clusters.extend(traffic.clusters.iter().map(|(name, addr)| cluster(name, *addr, &http1)));
     let with_http2 = traffic.http2_clusters.iter();
     clusters.extend(with_http2.map(|(name, addr)| cluster(name, *addr, &http2)));

@@ -128,7 +128,7 @@ fn a_trap_on_one_worker_leaves_the_other_alone() {
 #[test]
 fn a_trap_in_the_answer_of_a_call_fails_who_waits_for_it() {
     let cluster = UpstreamThread::start(Upstream::scripted(|_| Reply::new(200).into())).unwrap();
-    let address: wasmplug_proxy::UpstreamAddress = cluster.addr().to_string().parse().unwrap();
+    let address: wasmplug_proxy::ClusterConfig = cluster.addr().to_string().parse().unwrap();
     let plugin = || {
         guest(
             "on request_headers:

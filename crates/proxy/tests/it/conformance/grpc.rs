@@ -41,7 +41,7 @@ fn calling(begin: &str) -> Plugin {
 
 /// A proxy whose cluster `c` is a gRPC server and `plain` speaks HTTP/1.
 fn start(server: &GrpcServer, begin: &str) -> Running {
-    let cluster: wasmplug_proxy::UpstreamAddress = server.url().parse().unwrap();
+    let cluster: wasmplug_proxy::ClusterConfig = server.url().parse().unwrap();
     let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let setup = Setup::new().tune(move |config| {
         config.clusters.insert("empty".to_owned(), cluster.clone());

@@ -66,7 +66,7 @@ fn setup(upstream: &RawUpstream) -> Setup {
     Setup::new().tune(move |config| as_tcp(config, address))
 }
 
-pub(super) fn as_tcp(config: &mut ProxyConfig, upstream: wasmplug_proxy::UpstreamAddress) {
+pub(super) fn as_tcp(config: &mut ProxyConfig, upstream: wasmplug_proxy::ClusterConfig) {
     config.listener = ListenerProtocol::Tcp;
     config.upstream = upstream;
 }

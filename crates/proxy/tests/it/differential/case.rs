@@ -35,7 +35,15 @@ pub(super) struct Case {
     metrics: Option<&'static str>,
     unordered: &'static [&'static str],
     within: Option<Duration>,
+    limits: UpstreamLimits,
     differences: Vec<Difference>,
+}
+
+/// What the upstream is bounded by; by default what Envoy and we do alike.
+#[derive(Clone, Copy, Default)]
+struct UpstreamLimits {
+    max_pending_requests: Option<u32>,
+    request_timeout: Option<Duration>,
 }
 
 /// Something that is different on purpose or cannot be the same.
@@ -81,6 +89,7 @@ pub(super) fn case() -> Case {
         metrics: None,
         unordered: &[],
         within: None,
+        limits: UpstreamLimits::default(),
         differences: Vec::new(),
     }
 }
@@ -213,6 +222,18 @@ impl Case {
         Self { unordered, ..self }
     }
 
+    /// No request may wait for a connection, and so none is made.
+    pub(super) fn no_pending_requests(mut self) -> Self {
+        self.limits.max_pending_requests = Some(0);
+        self
+    }
+
+    /// The upstream has so long for its response.
+    pub(super) fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.request_timeout = Some(timeout);
+        self
+    }
+
     /// Begins anew when the requests took longer than this, because the plugin looks at the clock.
     pub(super) fn within(self, longest: Duration) -> Self {
         Self { within: Some(longest), ..self }
@@ -288,6 +309,14 @@ impl Case {
                     .fold(builder, EnvoyBuilder::http_filter),
             };
         }
+        if let Some(most) = self.limits.max_pending_requests {
+            builder = builder.max_pending_requests(most);
+        }
+        if let Some(timeout) = self.limits.request_timeout {
+            let timeout = format!("{}s", timeout.as_secs_f64());
+            let route = serde_json::json!({ "cluster": "upstream", "timeout": timeout });
+            builder = builder.route([("route".to_owned(), route)].into_iter().collect());
+        }
         for (name, cluster) in &clusters {
             builder = builder.cluster(name, cluster.addr());
         }
@@ -319,12 +348,17 @@ impl Case {
         let clusters = self.start_clusters();
         let address = upstream.addr();
         let scheme = if self.protocols.is_upstream_http2 { "h2c://" } else { "" };
+        let limits = self.limits;
         let named: Vec<_> =
             clusters.iter().map(|(name, cluster)| ((*name).to_owned(), cluster.addr())).collect();
         let setup = Setup::new().resources(&self.resources).workload(self.workload.clone()).tune(
             move |config| {
                 config.upstream = format!("{scheme}{address}").parse().unwrap();
                 config.server_name = HeaderValue::from_static("envoy");
+                config.limits.request_timeout = limits.request_timeout;
+                if let Some(most) = limits.max_pending_requests {
+                    config.upstreams.max_pending_requests = most;
+                }
                 config.clusters =
                     named.into_iter().map(|(name, addr)| (name, addr.into())).collect();
             },
