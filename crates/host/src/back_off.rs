@@ -28,6 +28,16 @@ impl BackOff {
         self.not_before.is_none_or(|moment| moment <= now)
     }
 
+    /// No start before this moment; `None` if one may be tried at any time.
+    pub fn not_before(self) -> Option<Instant> {
+        self.not_before
+    }
+
+    /// Whether the last start was made although the one before it led nowhere.
+    pub fn is_on_trial(self) -> bool {
+        self.fruitless > 1
+    }
+
     /// Whether there was a start after which no stream has come to its end yet.
     pub fn is_fruitless(self) -> bool {
         self.fruitless > 0

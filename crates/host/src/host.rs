@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::census::VmCensus;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
 use crate::error::LoadError;
@@ -22,6 +23,7 @@ pub struct Host {
     shared_data: SharedData,
     shared_queues: SharedQueues,
     vm_ids: VmIds,
+    census: Arc<VmCensus>,
     metrics: MetricStore,
     limit_counters: Arc<LimitCounters>,
 }
@@ -41,6 +43,7 @@ impl Host {
             shared_data: SharedData::default(),
             shared_queues: SharedQueues::default(),
             vm_ids: VmIds::default(),
+            census: Arc::default(),
             metrics: MetricStore::default(),
             limit_counters: Arc::default(),
         })
@@ -68,6 +71,15 @@ impl Host {
     /// How often plugins ran into their limits.
     pub fn limit_counters(&self) -> &LimitCounters {
         &self.limit_counters
+    }
+
+    /// How many VMs there are.
+    pub fn vms(&self) -> &VmCensus {
+        &self.census
+    }
+
+    pub(crate) fn census(&self) -> &Arc<VmCensus> {
+        &self.census
     }
 
     pub(crate) fn shared_limit_counters(&self) -> &Arc<LimitCounters> {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::abi::Status;
 use crate::callout::{GrpcCall, GrpcTarget, HttpCall};
 use crate::costs::PluginCosts;
+use crate::error::Failure;
 use crate::property::PropertyValue;
 use crate::shared_queue::QueueConsumer;
 
@@ -83,6 +84,10 @@ pub trait PluginServices {
     fn property(&self, _path: &[&[u8]]) -> Option<PropertyValue> {
         None
     }
+
+    /// The VM of the plugin died, of whatever: of this plugin, of another one in the same VM, or
+    /// in the middle of this one's start. It is never entered again.
+    fn died(&self, _failure: &Failure) {}
 
     /// `proxy_on_done` returned false and the plugin has now said that it is done: it was deleted.
     fn ended(&self) {}

@@ -13,6 +13,7 @@ use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::abi::LogLevel;
 use crate::callbacks::{Callbacks, HeadersCallback, typed};
+use crate::census::CensusEntry;
 use crate::compiled_module::CompiledModule;
 use crate::context::{Context, RootContext, StreamContext};
 use crate::deadline::Budget;
@@ -39,6 +40,7 @@ struct VmCell {
     callback_deadline: Budget,
     start_deadline: Budget,
     failure: OnceCell<Failure>,
+    census: CensusEntry,
 }
 
 // === impl VmHandle ===
@@ -75,6 +77,7 @@ impl VmHandle {
             callback_deadline,
             start_deadline,
             failure: OnceCell::new(),
+            census: host.census().enter(),
         }));
         vm.run_start_code(&instance)?;
         Ok(vm)
@@ -88,6 +91,11 @@ impl VmHandle {
     /// Whether the VM died.
     pub fn is_failed(&self) -> bool {
         self.0.failure.get().is_some()
+    }
+
+    /// Whether the VM counts as one that only old streams need; it works as before.
+    pub fn set_retired(&self, is_retired: bool) {
+        self.0.census.set_retired(is_retired || self.is_failed());
     }
 
     /// Size of the linear memory, in bytes.
@@ -250,9 +258,12 @@ impl VmHandle {
             Err(error) => {
                 let failure = describe(store.data(), name, &error);
                 let hosts = store.data().contexts.stream_hosts();
+                let services = store.data().all_services();
                 drop(store);
                 self.report(&failure);
                 let failure = self.0.failure.get_or_init(|| failure).clone();
+                self.0.census.set_retired(true);
+                services.iter().for_each(|services| services.died(&failure));
                 // Nobody will ever resume what this VM holds: its streams must look for themselves.
                 hosts.into_iter().for_each(wake);
                 Err(failure)

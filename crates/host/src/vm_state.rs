@@ -199,6 +199,11 @@ impl VmState {
         }
     }
 
+    /// Services of all plugins of the VM.
+    pub(crate) fn all_services(&self) -> SmallVec<[Rc<dyn PluginServices>; 2]> {
+        self.services.iter().map(|(_, services)| Rc::clone(services)).collect()
+    }
+
     /// Services of the plugin that hostcalls act for.
     pub(crate) fn services(&self) -> Option<(u32, Rc<dyn PluginServices>)> {
         let root = self.contexts.root_of(self.acting())?;

@@ -16,6 +16,7 @@ mod admin;
 mod admission;
 mod attributes;
 mod body;
+mod breaker;
 mod builder;
 mod callout;
 mod chain;
@@ -46,6 +47,7 @@ mod upstream;
 mod worker;
 
 pub use self::access_log::{AccessLog, AccessLogFormat, AccessLogSink};
+pub use self::breaker::{BreakerReport, BreakerState, Breakers};
 pub use self::builder::{BuildError, PullOptions, SnapshotBuilder};
 pub use self::callout::find_cluster;
 pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};

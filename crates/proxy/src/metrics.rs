@@ -3,11 +3,11 @@
 //! Each worker writes its own counters; they are added up when somebody asks. Names are Envoy's
 //! where Envoy has the thing, so that dashboards work.
 
-mod rbac;
-
+mod breakers;
 mod costs;
 mod front;
 mod upstreams;
+mod rbac;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -191,6 +191,14 @@ impl ProxyCollector {
         encode(out, "wasmplug_limit_hits", help, MetricType::Counter, &hits)
     }
 
+    fn encode_vms(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let vms = self.host.vms();
+        let of = |state: &str, count| (vec![("state", state.to_owned())], count);
+        let samples = [of("live", vms.live()), of("retired", vms.retired())];
+        let help = "VMs that new streams get, and those that only old streams still need";
+        encode(out, "wasmplug_vms", help, MetricType::Gauge, &samples)
+    }
+
     /// What plugins counted themselves, under their own names.
     ///
     /// Those that differ in their tags alone are one metric with labels.
@@ -226,6 +234,7 @@ impl Collector for ProxyCollector {
         upstreams::encode_upstreams(&mut out, &self.upstreams)?;
         let snapshot = self.publisher.current();
         self.encode_rbac(&mut out, &snapshot)?;
+        self.encode_vms(&mut out)?;
         encode_plugins(&mut out, &snapshot)?;
         encode_authentication(&mut out, &snapshot)?;
         encode_modules(&mut out, snapshot.modules)?;
@@ -287,6 +296,7 @@ fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::
         .collect();
     let help = "Streams that a plugin failed";
     encode(out, "wasmplug_plugin_failures", help, MetricType::Counter, &failures)?;
+    breakers::encode_breakers(out, specs().map(|spec| &**spec))?;
     let filters = snapshot.filters.iter().chain(&snapshot.network_filters);
     costs::encode_costs(out, filters.filter_map(FilterSpec::plugin).map(|spec| &**spec))
 }

@@ -23,6 +23,8 @@ pub(crate) struct PluginHome {
     pub(crate) vms: VmTable,
     pub(crate) clusters: Rc<Clusters>,
     pub(crate) surroundings: Rc<Surroundings>,
+    /// What breakers and metrics call the worker.
+    pub(crate) name: String,
     retired: RefCell<Vec<(Rc<Retired>, Instant)>>,
 }
 
@@ -33,9 +35,10 @@ impl PluginHome {
         host: Arc<Host>,
         clusters: Rc<Clusters>,
         surroundings: Rc<Surroundings>,
+        name: String,
     ) -> Rc<Self> {
         let (vms, retired) = (VmTable::default(), RefCell::default());
-        Rc::new(Self { host, vms, clusters, surroundings, retired })
+        Rc::new(Self { host, vms, clusters, surroundings, name, retired })
     }
 
     /// Keeps a plugin that asked for time at its end, until it is done or its time is over.

@@ -12,6 +12,7 @@ use wasmplug_api::{Digest, FailStrategy, NamespacedName, PathNormalization, Plug
 use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig, VmIdLease};
 use wasmplug_module::StoreCounters;
 
+use crate::breaker::Breakers;
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::stats::StatsSpec;
 use crate::plugin_costs::Costs;
@@ -140,6 +141,7 @@ pub struct PluginStats {
     failed_starts: AtomicU64,
     refused_starts: AtomicU64,
     failures: [AtomicU64; FAILURE_KINDS.len()],
+    breakers: Breakers,
     costs: Costs,
 }
 
@@ -253,6 +255,11 @@ impl PluginStats {
     pub fn failures(&self) -> impl Iterator<Item = (FailureKind, u64)> {
         let counts = self.failures.iter().map(|count| count.load(Ordering::Relaxed));
         FAILURE_KINDS.into_iter().zip(counts)
+    }
+
+    /// Its breakers, one per worker.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     /// What it costs.

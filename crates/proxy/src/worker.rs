@@ -108,7 +108,7 @@ impl WorkerSeed {
         let worker = Rc::new(Worker {
             config: self.config,
             front: self.front,
-            home: PluginHome::new(self.host, clusters, surroundings),
+            home: PluginHome::new(self.host, clusters, surroundings, self.index.to_string()),
             chain: RefCell::default(),
             metrics: self.metrics,
             index: self.index,
@@ -271,7 +271,13 @@ impl Worker {
         let requires_mutual_tls = snapshot.requires_mutual_tls;
         let chain =
             WorkerChain { factories, network, path_normalization, requires_mutual_tls, stats };
-        self.chain.replace(Rc::new(chain));
+        let chain = Rc::new(chain);
+        self.home
+            .vms
+            .retire_all_but(|key| chain.plugins().any(|plugin| plugin.spec().vm_key == *key));
+        let is_kept = |old: &&Rc<WasmFactory>| chain.plugins().any(|new| Rc::ptr_eq(old, new));
+        previous.plugins().filter(|old| !is_kept(old)).for_each(|old| old.retire());
+        self.chain.replace(chain);
     }
 }
 

@@ -73,6 +73,7 @@ fn plugin(spec: &PluginSpec) -> Value {
             "failed_starts": spec.stats.failed_starts(),
             "refused_starts": spec.stats.refused_starts(),
             "failures": failures,
+            "breakers": spec.stats.breakers().dump(),
             "costs": spec.stats.costs().dump(),
         },
     })

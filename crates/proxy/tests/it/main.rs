@@ -9,6 +9,7 @@ mod authorization;
 mod callouts;
 mod chains;
 mod conformance;
+mod containment;
 mod costs;
 mod differential;
 mod failures;

@@ -233,6 +233,12 @@ impl PluginServices for WorkerServices {
         }
     }
 
+    fn died(&self, failure: &Failure) {
+        if let Some(factory) = self.runner.upgrade().and_then(|runner| runner.factory()) {
+            factory.died(failure);
+        }
+    }
+
     fn ended(&self) {
         self.home.forget(|retired| retired.is_served_by(self));
     }
