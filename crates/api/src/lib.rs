@@ -52,6 +52,7 @@
 pub mod authorization_policy;
 pub mod diagnostic;
 pub mod digest;
+pub mod extras;
 pub mod field_path;
 pub mod lookup;
 pub mod manifest;
@@ -77,6 +78,7 @@ pub mod workload_objects;
 pub use authorization_policy::{AuthorizationPolicy, PolicyAction};
 pub use diagnostic::{Diagnostic, Severity};
 pub use digest::{Digest, DigestError};
+pub use extras::{Candidate, CandidateMode, PluginExtras, Split, Threshold, VmScope};
 pub use field_path::FieldPath;
 pub use lookup::{FoundWorkload, LookupError, find_workload};
 pub use manifest::{IgnoredDocument, ParsedFile, Resource, duplicates, parse_file};

@@ -29,6 +29,7 @@ pub use self::workload::{
 };
 use crate::diagnostic::with_causes;
 use crate::digest::Digest;
+use crate::extras::{Candidate, PluginExtras, VmScope};
 use crate::manifest::Resource;
 use crate::mesh_config::PathNormalization;
 use crate::meta::{CreationTime, NamespacedName, ObjectMeta, Position};
@@ -36,7 +37,9 @@ use crate::module_url::ModuleUrl;
 use crate::peer_authentication::MutualTlsMode;
 use crate::plugin_config::plugin_config_json;
 use crate::virtual_service::{CorsPolicy, HttpFault};
-use crate::wasm_plugin::{EnvVar, FailStrategy, PluginPhase, PullPolicy, REDACTED, WasmPluginSpec};
+use crate::wasm_plugin::{
+    EnvVar, FailStrategy, PluginPhase, PluginType, PullPolicy, REDACTED, WasmPluginSpec,
+};
 
 /// The ordered filter chain of one workload and what is not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -120,6 +123,12 @@ pub struct PlannedPlugin {
     pub fail_strategy: FailStrategy,
     /// Version of the resource, empty if unknown; a change makes `Always` fetch again.
     pub resource_version: String,
+    /// How many VMs it has, by an annotation.
+    #[serde(skip_serializing_if = "is_default")]
+    pub vm_scope: VmScope,
+    /// Another version of it, by annotations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Box<Candidate>>,
 }
 
 /// A resource that has no filter in the chain.
@@ -162,6 +171,13 @@ fn planned(
         None | Some("") => None,
         Some(text) => Some(text.parse::<Digest>().map_err(|error| invalid("sha256", &error))?),
     };
+    let extras = PluginExtras::read(&meta.annotations).map_err(|problems| {
+        let problem = problems.into_iter().next();
+        problem.map_or_else(String::new, |of| format!("{}: {}", of.annotation, of.message))
+    })?;
+    if spec.type_ == PluginType::Network && extras != PluginExtras::default() {
+        return Err("a plugin of type `NETWORK` has neither one VM nor a candidate".to_owned());
+    }
     let mut resource = meta.namespaced_name();
     if kind != crate::wasm_plugin::KIND {
         resource.name.push_str(TRAFFIC_EXTENSION_SUFFIX);
@@ -183,7 +199,14 @@ fn planned(
         environment: spec.vm_config.env.clone(),
         fail_strategy: spec.fail_strategy,
         resource_version: meta.resource_version.clone().unwrap_or_default(),
+        vm_scope: extras.vm_scope,
+        candidate: extras.candidate,
     })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_default(scope: &VmScope) -> bool {
+    *scope == VmScope::default()
 }
 
 #[expect(clippy::ref_option, reason = "the signature is serde's")]
@@ -232,6 +255,8 @@ impl fmt::Debug for PlannedPlugin {
             .field("environment", &self.environment)
             .field("fail_strategy", &self.fail_strategy)
             .field("resource_version", &self.resource_version)
+            .field("vm_scope", &self.vm_scope)
+            .field("candidate", &self.candidate)
             .finish()
     }
 }

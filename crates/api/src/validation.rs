@@ -6,6 +6,7 @@
 pub(crate) mod attachment;
 mod authorization_policy;
 mod condition_key;
+mod extras;
 mod metadata;
 mod peer_authentication;
 mod request_authentication;
@@ -17,6 +18,7 @@ mod virtual_service;
 pub(crate) mod wasm_plugin;
 
 pub(crate) use self::authorization_policy::authorization_policy;
+pub(crate) use self::extras::extras;
 pub(crate) use self::metadata::metadata;
 pub(crate) use self::peer_authentication::peer_authentication;
 pub(crate) use self::request_authentication::request_authentication;

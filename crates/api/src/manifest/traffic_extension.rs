@@ -21,6 +21,8 @@ impl Kind for TrafficExtensionSpec {
 
     fn validate(object: &Object<Self>, root: &FieldPath, violations: &mut Violations) {
         validation::traffic_extension(&object.spec, &root.field("spec"), violations);
+        let metadata = root.field("metadata");
+        validation::extras(&object.meta, object.spec.plugin.type_, &metadata, violations);
     }
 }
 

@@ -153,6 +153,8 @@ impl Kind for WasmPluginSpec {
 
     fn validate(object: &Object<Self>, root: &FieldPath, violations: &mut Violations) {
         validation::wasm_plugin(&object.spec, &root.field("spec"), violations);
+        let metadata = root.field("metadata");
+        validation::extras(&object.meta, object.spec.type_, &metadata, violations);
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::attachment::{Targets, attachment};
+use super::extras::extras;
 use super::metadata::metadata;
 use super::silent;
 use super::{Violation, Violations};
@@ -29,6 +30,7 @@ pub(crate) const MAX_PORT: u32 = 65535;
 pub fn validate_wasm_plugin(plugin: &WasmPlugin, root: &FieldPath) -> Vec<Violation> {
     let mut violations = Violations::default();
     metadata(&plugin.meta, &root.field("metadata"), false, &mut violations);
+    extras(&plugin.meta, plugin.spec.type_, &root.field("metadata"), &mut violations);
     wasm_plugin(&plugin.spec, &root.field("spec"), &mut violations);
     violations.found
 }

@@ -53,6 +53,7 @@ golden!(
     own_namespace_before_root,
     peer_authentication,
     phases_and_priorities,
+    plugin_annotations,
     request_authentication,
     reviewed_together,
     routes_that_ask_for_filters,
