@@ -39,6 +39,8 @@ pub struct VmConfig {
     /// not called. The allocator, start code, `pthread_equal`, `emscripten_*` and `envoy_*` are
     /// always allowed. Source: Envoy, `CapabilityRestrictionConfig`.
     pub allowed_capabilities: Option<BTreeSet<String>>,
+    /// What stands before the names of the metrics that its plugins define.
+    pub metric_prefix: String,
 }
 
 /// What the guest may call while it runs.

@@ -2,6 +2,8 @@
 //!
 //! Source: Envoy's attributes; `docs/compatibility.md` has the table.
 
+mod facts;
+
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use smallvec::SmallVec;
 use wasmplug_host::abi::Status;
 use wasmplug_host::{Fields, LifeSpan, PropertyValue, StreamHost};
 
+pub(crate) use self::facts::StreamFacts;
 use crate::access_log::AccessLog;
 use crate::callout::Clusters;
 use crate::filters::jwt_authn;
@@ -31,6 +34,7 @@ use crate::route::{ResolvedRoute, Routes};
 const MAX_FILTER_STATE: usize = 1024;
 
 /// A value that a plugin stored.
+#[derive(Clone)]
 struct StoredValue {
     name: Vec<u8>,
     /// It has a name of Envoy's, and not one of the plugins' own.
@@ -43,7 +47,7 @@ pub(crate) struct ConnectionInfo {
     pub(crate) id: u64,
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
-    tls: Option<Box<TlsSession>>,
+    tls: Option<Arc<TlsSession>>,
     pub(crate) surroundings: Rc<Surroundings>,
     /// What plugins stored for as long as the connection lives.
     filter_state: RefCell<SmallVec<[StoredValue; 2]>>,
@@ -553,7 +557,7 @@ impl ConnectionInfo {
         id: u64,
         remote: SocketAddr,
         local: SocketAddr,
-        tls: Option<Box<TlsSession>>,
+        tls: Option<Arc<TlsSession>>,
         surroundings: Rc<Surroundings>,
     ) -> Self {
         Self { id, remote, local, tls, surroundings, filter_state: RefCell::default() }

@@ -55,7 +55,7 @@ pub(crate) enum DownstreamBody {
     /// No filter looks at it.
     Straight(LeasedBody, Option<StreamRecord>),
     /// Read through the chain; ends the stream when it is dropped.
-    Filtered(FilteredBody, #[expect(dead_code, reason = "dropped with the body")] FinishOnDrop),
+    Filtered(FilteredBody, FinishOnDrop),
 }
 
 /// What happens at the end of a response.
@@ -359,7 +359,12 @@ impl DownstreamBody {
     pub(crate) fn without_bytes(self) -> Self {
         match self {
             Self::Full(_, end) => Self::Full(WholeBody::new(Bytes::new(), Framing::Bare), end),
-            other => other,
+            // What a filter still holds is for nobody.
+            Self::Filtered(_, finish) => {
+                let body = WholeBody::new(Bytes::new(), Framing::Bare);
+                Self::Full(body, End::Finish(finish))
+            }
+            other @ Self::Straight(..) => other,
         }
     }
 }

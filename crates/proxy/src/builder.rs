@@ -24,13 +24,19 @@ use crate::filters::cors::Cors;
 use crate::filters::fault::Fault;
 use crate::filters::jwt_authn::{AuthenticationStats, JwtAuthnSpec};
 use crate::filters::stats::StatsSpec;
+use crate::filters::wasm::ThreadSlot;
 use crate::key_store::KeyStore;
+use crate::rollout::{Rollout, planned_candidate};
 use crate::snapshot::{
-    FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot, VM_ID, VmKey,
+    FilterSpec, PluginRole, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot,
+    VmKey, vm_id,
 };
 
+mod candidates;
 mod policies;
 mod trial;
+
+use self::candidates::Candidates;
 
 /// What variables are named that Istio passes to its own agent; plugins never see them.
 const RESERVED_VARIABLES: &str = "ISTIO_META_";
@@ -55,6 +61,18 @@ pub struct SnapshotBuilder {
     authentication_stats: Arc<AuthenticationStats>,
     /// What was built last.
     latest: Snapshot,
+}
+
+/// What one build has taken over and what not.
+struct Taken<'a> {
+    good: &'a mut HashMap<NamespacedName, Arc<PluginSpec>>,
+    rejected: &'a mut Vec<Rejected>,
+}
+
+/// Which version of a plugin is made.
+struct Version {
+    role: PluginRole,
+    rollout: Option<Rollout>,
 }
 
 /// How modules are pulled for one build.
@@ -153,10 +171,15 @@ impl SnapshotBuilder {
     /// Builds the snapshot of a plan. Takes as long as fetching and compiling take.
     pub async fn build(&mut self, plan: &Plan, pull: &PullOptions) -> Snapshot {
         let planned: Vec<&PlannedPlugin> = plan.plugins().chain(&plan.network_plugins).collect();
+        let candidates: Vec<PlannedPlugin> = plan.plugins().filter_map(planned_candidate).collect();
         let store = &self.store;
-        let modules = planned.into_iter().map(|plugin| fetch(store, plugin, pull));
+        let count = planned.len();
+        let modules = planned.into_iter().chain(&candidates);
+        let modules = modules.map(|plugin| fetch(store, plugin, pull));
         // Modules and keys are waited for together.
-        let (fetched, ()) = join(join_all(modules), self.keys.update(plan)).await;
+        let (mut fetched, ()) = join(join_all(modules), self.keys.update(plan)).await;
+        let of_candidates = fetched.split_off(count.min(fetched.len()));
+        let mut candidates = Candidates::new(candidates.into_iter().zip(of_candidates));
         let mut fetched = fetched.into_iter();
         let mut snapshot = Snapshot {
             version: self.version.saturating_add(1),
@@ -170,7 +193,9 @@ impl SnapshotBuilder {
             let spec = match filter {
                 PlannedFilter::Wasm(plugin) => {
                     let fetched = fetched.next();
-                    self.take_plugin(plugin, fetched, &mut good, &mut snapshot.rejected).await
+                    let mut taken = Taken { good: &mut good, rejected: &mut snapshot.rejected };
+                    let rollout = self.take_candidate(plugin, &mut candidates, &mut taken).await;
+                    self.take_plugin(plugin, fetched, rollout, &mut taken).await
                 }
                 PlannedFilter::Rbac(authorization) => {
                     Some(policies::http(authorization, plan, &mut snapshot.rejected))
@@ -188,7 +213,8 @@ impl SnapshotBuilder {
                 snapshot.network_filters.extend(policies.take().into_iter().flatten());
             }
             let fetched = fetched.next();
-            let spec = self.take_plugin(plugin, fetched, &mut good, &mut snapshot.rejected).await;
+            let mut taken = Taken { good: &mut good, rejected: &mut snapshot.rejected };
+            let spec = self.take_plugin(plugin, fetched, None, &mut taken).await;
             snapshot.network_filters.extend(spec);
         }
         snapshot.network_filters.extend(policies.into_iter().flatten());
@@ -267,27 +293,28 @@ impl SnapshotBuilder {
         &mut self,
         plugin: &PlannedPlugin,
         fetched: Option<Result<FetchedModule, BuildError>>,
-        good: &mut HashMap<NamespacedName, Arc<PluginSpec>>,
-        rejected: &mut Vec<Rejected>,
+        rollout: Option<Rollout>,
+        taken: &mut Taken<'_>,
     ) -> Option<FilterSpec> {
         let resource = &plugin.resource;
         let made = match fetched? {
             Ok(module) => {
                 self.leases.insert(module.digest.clone(), module.lease);
-                self.make(plugin, module.digest, module.bytes).await
+                let version = Version { role: PluginRole::Stable, rollout };
+                self.make(plugin, module.digest, module.bytes, version).await
             }
             Err(error) => Err(error),
         };
         let error = match made {
             Ok(spec) => {
-                good.insert(resource.clone(), Arc::clone(&spec));
+                taken.good.insert(resource.clone(), Arc::clone(&spec));
                 return Some(FilterSpec::Wasm(spec));
             }
             Err(error) => error,
         };
         let previous = self.last_good.get(resource).cloned();
         let effect = effect(&error, plugin.fail_strategy, previous.is_some());
-        rejected.push(error.into_rejected(resource.clone(), effect));
+        taken.rejected.push(error.into_rejected(resource.clone(), effect));
         match effect {
             RejectedEffect::Refuses(with) => {
                 Some(FilterSpec::Refuse { resource: resource.clone(), with })
@@ -295,7 +322,7 @@ impl SnapshotBuilder {
             RejectedEffect::Skipped => None,
             RejectedEffect::KeepsLastGood => {
                 let previous = previous?;
-                good.insert(resource.clone(), Arc::clone(&previous));
+                taken.good.insert(resource.clone(), Arc::clone(&previous));
                 Some(FilterSpec::Wasm(previous))
             }
         }
@@ -307,6 +334,7 @@ impl SnapshotBuilder {
         planned: &PlannedPlugin,
         digest: Digest,
         bytes: bytes::Bytes,
+        version: Version,
     ) -> Result<Arc<PluginSpec>, BuildError> {
         let resource = planned.resource.clone();
         let module = match self.compiled.get(&digest) {
@@ -327,7 +355,7 @@ impl SnapshotBuilder {
                 module
             }
         };
-        let spec = Arc::new(self.spec(planned, digest, module));
+        let spec = Arc::new(self.spec(planned, digest, module, version));
         if let Some(previous) = self.last_good.get(&resource)
             && previous.is_equivalent(&spec)
             && previous.phase == spec.phase
@@ -345,7 +373,14 @@ impl SnapshotBuilder {
         Ok(spec)
     }
 
-    fn spec(&self, planned: &PlannedPlugin, digest: Digest, module: CompiledModule) -> PluginSpec {
+    fn spec(
+        &self,
+        planned: &PlannedPlugin,
+        digest: Digest,
+        module: CompiledModule,
+        version: Version,
+    ) -> PluginSpec {
+        let Version { role, rollout } = version;
         let environment: Vec<(String, String)> = planned
             .environment
             .iter()
@@ -364,7 +399,7 @@ impl SnapshotBuilder {
             phase: planned.phase,
             priority: planned.priority,
             url: planned.url.to_string(),
-            vm_key: VmKey { digest: digest.clone(), environment: environment.clone() },
+            vm_key: VmKey { digest: digest.clone(), role, environment: environment.clone() },
             digest,
             module,
             root_id: planned.root_id.clone(),
@@ -374,7 +409,11 @@ impl SnapshotBuilder {
             allow_on_headers_stop_iteration: false,
             limits: self.limits.clone(),
             stats: PluginStats::default(),
-            _lease: VmIdLease::new(&self.host, VM_ID),
+            vm_scope: planned.vm_scope,
+            thread: ThreadSlot::default(),
+            role,
+            rollout: rollout.map(Arc::new),
+            _lease: VmIdLease::new(&self.host, vm_id(role)),
         }
     }
 }

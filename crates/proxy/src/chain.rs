@@ -13,7 +13,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use wasmplug_host::{BodyBuffer, Fields, LocalReply};
 
-use crate::filter::{BodyOutcome, HeadersOutcome, Hold, Interrupt, Side, TrailersOutcome};
+use crate::filter::{Answer, BodyOutcome, HeadersOutcome, Hold, Interrupt, Side, TrailersOutcome};
 use crate::filters::AnyFilter;
 
 /// The filters of one stream, in request order.
@@ -59,6 +59,19 @@ struct Slot {
     holds_trailers: bool,
     /// The end of the message got here.
     has_end: bool,
+    /// The filter was called and has not answered yet.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// What arrived at a filter while its answer is waited for.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// What the filter was shown ends the message.
+    is_end: bool,
+    body: BodyBuffer,
+    trailers: Option<Fields>,
+    /// Nothing follows what arrived.
+    has_end: bool,
 }
 
 const REQUEST_TOO_LARGE: LocalReplyTemplate = LocalReplyTemplate {
@@ -100,7 +113,7 @@ impl Pipeline {
 
     /// Whether more of the message may be read: nothing that is held is at its limit.
     pub(crate) fn wants_more(&self) -> bool {
-        self.slots.iter().all(|slot| slot.queued.len() < self.buffer_limit)
+        self.slots.iter().all(|slot| slot.held_len() < self.buffer_limit)
             && self.outlet.body.len() < self.buffer_limit
     }
 
@@ -132,6 +145,9 @@ impl Pipeline {
     /// Lets go what the filter holds in this direction. Nothing happens if it holds nothing.
     pub(crate) fn resume(&mut self, filters: &mut Filters, at: usize) -> Step {
         let Some(slot) = self.slots.get_mut(at) else { return Ok(()) };
+        if slot.waiting.is_some() {
+            return self.release_before_answer(filters, at);
+        }
         match slot.hold.take() {
             Some(Hold::AllAndBuffer | Hold::AllAndWatermark) => self.release_all(filters, at),
             Some(Hold::Headers) => {
@@ -144,9 +160,18 @@ impl Pipeline {
         }
     }
 
+    /// Whether any filter was called and has not answered.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.slots.iter().any(|slot| slot.waiting.is_some())
+    }
+
     /// Whether the filter holds anything in this direction.
     pub(crate) fn is_held_at(&self, at: usize) -> bool {
-        self.slots.get(at).is_some_and(|slot| slot.hold.is_some() || slot.is_paused())
+        {
+            let is_held =
+                |slot: &Slot| slot.hold.is_some() || slot.is_paused() || slot.waiting.is_some();
+            self.slots.get(at).is_some_and(is_held)
+        }
     }
 
     /// Puts a finished message at the end of the chain, past all filters.
@@ -181,6 +206,10 @@ impl Pipeline {
                     slot.hold = Some(hold);
                     return self.resume_if_asked(filters, at);
                 }
+                HeadersOutcome::Later => {
+                    slot.wait(end);
+                    return Ok(());
+                }
             }
         }
         self.outlet.headers = Some(headers);
@@ -203,6 +232,11 @@ impl Pipeline {
             if !filter.takes_part(self.side) {
                 continue;
             }
+            if let Some(waiting) = &mut slot.waiting {
+                waiting.body.append(body);
+                waiting.has_end |= end;
+                return Ok(());
+            }
             slot.has_end |= end;
             if matches!(slot.hold, Some(Hold::AllAndBuffer | Hold::AllAndWatermark)) {
                 slot.queued.append(body);
@@ -213,41 +247,60 @@ impl Pipeline {
                 shown_before.append(body);
                 body = shown_before;
             }
-            match filter.on_body(self.side, body, end)? {
-                BodyOutcome::Continue(passed) => {
-                    let mut all = std::mem::take(&mut slot.queued);
-                    slot.is_queueing = false;
-                    all.append(passed);
-                    body = all;
-                    filter.take_resume();
-                    let created = if end { filter.release_trailers(self.side) } else { None };
-                    if slot.hold.take().is_some() {
-                        self.release_headers(filters, at, false)?;
-                    }
-                    if let Some(trailers) = created {
-                        self.push_body(filters, position, body, false)?;
-                        return self.push_trailers(filters, position, trailers);
-                    }
-                }
-                BodyOutcome::Buffer => {
-                    slot.is_buffering = true;
-                    self.check_limit_of(filters.get(at).map_or(0, |f| f.held_body_len(self.side)))?;
-                    return self.resume_if_asked(filters, at);
-                }
-                BodyOutcome::Queue(seen) => {
-                    slot.queued.append(seen);
-                    slot.is_queueing = true;
-                    return self.resume_if_asked(filters, at);
-                }
-                BodyOutcome::Drop => {
-                    slot.is_queueing = true;
-                    return self.resume_if_asked(filters, at);
-                }
+            let outcome = filter.on_body(self.side, body, end)?;
+            match self.after_body(filters, at, outcome, end)? {
+                Some(passed) => body = passed,
+                None => return Ok(()),
             }
         }
         self.outlet.body.append(body);
         self.outlet.is_ended |= end;
         Ok(())
+    }
+
+    /// Does what a filter wants after a body callback. Returns what goes on to the next one.
+    fn after_body(
+        &mut self,
+        filters: &mut Filters,
+        at: usize,
+        outcome: BodyOutcome,
+        end: bool,
+    ) -> Result<Option<BodyBuffer>, Interrupt> {
+        let next = self.next(filters, at);
+        let (Some(filter), Some(slot)) = (filters.get_mut(at), self.slots.get_mut(at)) else {
+            return Ok(None);
+        };
+        match outcome {
+            BodyOutcome::Continue(passed) => {
+                let mut all = std::mem::take(&mut slot.queued);
+                slot.is_queueing = false;
+                all.append(passed);
+                filter.take_resume();
+                let created = if end { filter.release_trailers(self.side) } else { None };
+                if slot.hold.take().is_some() {
+                    self.release_headers(filters, at, false)?;
+                }
+                let Some(trailers) = created else { return Ok(Some(all)) };
+                self.push_body(filters, next, all, false)?;
+                self.push_trailers(filters, next, trailers)?;
+                return Ok(None);
+            }
+            BodyOutcome::Buffer => {
+                slot.is_buffering = true;
+                self.check_limit_of(filters.get(at).map_or(0, |f| f.held_body_len(self.side)))?;
+            }
+            BodyOutcome::Queue(seen) => {
+                slot.queued.append(seen);
+                slot.is_queueing = true;
+            }
+            BodyOutcome::Drop => slot.is_queueing = true,
+            BodyOutcome::Later => {
+                slot.wait(end);
+                return Ok(None);
+            }
+        }
+        self.resume_if_asked(filters, at)?;
+        Ok(None)
     }
 
     fn push_trailers(
@@ -264,33 +317,112 @@ impl Pipeline {
             if !filter.takes_part(self.side) {
                 continue;
             }
+            if let Some(waiting) = &mut slot.waiting {
+                waiting.trailers = Some(trailers);
+                return Ok(());
+            }
             slot.has_end = true;
             if matches!(slot.hold, Some(Hold::AllAndBuffer | Hold::AllAndWatermark)) {
                 slot.trailers = Some(trailers);
                 return Ok(());
             }
-            match filter.on_trailers(self.side, trailers)? {
-                TrailersOutcome::Continue(passed) => {
-                    trailers = passed;
-                    filter.take_resume();
-                    // Letting the trailers go lets everything before them go.
-                    let holds_headers = slot.hold.take().is_some();
-                    if holds_headers {
-                        self.release_headers(filters, at, false)?;
-                    }
-                    if let Some(body) = self.take_held_body(filters, at) {
-                        self.push_body(filters, position, body, false)?;
-                    }
-                }
-                TrailersOutcome::Hold => {
-                    slot.holds_trailers = true;
-                    return self.resume_if_asked(filters, at);
-                }
+            let outcome = filter.on_trailers(self.side, trailers)?;
+            match self.after_trailers(filters, at, outcome)? {
+                Some(passed) => trailers = passed,
+                None => return Ok(()),
             }
         }
         self.outlet.trailers = Some(trailers);
         self.outlet.is_ended = true;
         Ok(())
+    }
+
+    /// Does what a filter wants after a trailers callback. Returns what goes on to the next one.
+    fn after_trailers(
+        &mut self,
+        filters: &mut Filters,
+        at: usize,
+        outcome: TrailersOutcome,
+    ) -> Result<Option<Fields>, Interrupt> {
+        let next = self.next(filters, at);
+        let (Some(filter), Some(slot)) = (filters.get_mut(at), self.slots.get_mut(at)) else {
+            return Ok(None);
+        };
+        match outcome {
+            TrailersOutcome::Continue(passed) => {
+                filter.take_resume();
+                // Letting the trailers go lets everything before them go.
+                let holds_headers = slot.hold.take().is_some();
+                if holds_headers {
+                    self.release_headers(filters, at, false)?;
+                }
+                if let Some(body) = self.take_held_body(filters, at) {
+                    self.push_body(filters, next, body, false)?;
+                }
+                Ok(Some(passed))
+            }
+            TrailersOutcome::Hold => {
+                slot.holds_trailers = true;
+                self.resume_if_asked(filters, at)?;
+                Ok(None)
+            }
+            TrailersOutcome::Later => {
+                slot.wait(true);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Goes on with a message at a filter that said `Later`. Nothing happens if it was not asked.
+    pub(crate) fn answer(&mut self, filters: &mut Filters, at: usize, answer: Answer) -> Step {
+        let next = self.next(filters, at);
+        let (Some(filter), Some(slot)) = (filters.get_mut(at), self.slots.get_mut(at)) else {
+            return Ok(());
+        };
+        let Some(waiting) = slot.waiting.take() else { return Ok(()) };
+        let Waiting { is_end, body, trailers, has_end } = *waiting;
+        match answer {
+            Answer::Headers(HeadersOutcome::Continue(headers)) => {
+                filter.take_resume();
+                self.push_headers(filters, next, headers, is_end)?;
+            }
+            Answer::Headers(HeadersOutcome::Hold(hold)) => {
+                slot.hold = Some(hold);
+                self.resume_if_asked(filters, at)?;
+            }
+            Answer::Headers(HeadersOutcome::Later) => {}
+            Answer::Body(outcome) => {
+                if let Some(passed) = self.after_body(filters, at, outcome, is_end)? {
+                    self.push_body(filters, next, passed, is_end)?;
+                }
+            }
+            Answer::Trailers(outcome) => {
+                if let Some(passed) = self.after_trailers(filters, at, outcome)? {
+                    self.push_trailers(filters, next, passed)?;
+                }
+            }
+        }
+        if !body.is_empty() || has_end {
+            self.push_body(filters, Some(at), body, has_end)?;
+        }
+        match trailers {
+            Some(trailers) => self.push_trailers(filters, Some(at), trailers),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes on what a filter held before it was asked something that it has not answered.
+    fn release_before_answer(&mut self, filters: &mut Filters, at: usize) -> Step {
+        self.release_headers(filters, at, false)?;
+        let mut body = self.take_held_body(filters, at).unwrap_or_default();
+        if let Some(filter) = filters.get_mut(at) {
+            body.append(filter.release_body(self.side));
+        }
+        if body.is_empty() {
+            return Ok(());
+        }
+        let next = self.next(filters, at);
+        self.push_body(filters, next, body, false)
     }
 
     /// A filter may ask to go on in the very callback in which it paused.
@@ -409,6 +541,17 @@ impl Slot {
     /// Whether the filter stopped in a body or trailers callback.
     fn is_paused(&self) -> bool {
         self.is_buffering || self.is_queueing || self.holds_trailers
+    }
+
+    /// The filter will answer what it was shown, which is the end of the message or not.
+    fn wait(&mut self, is_end: bool) {
+        self.waiting = Some(Box::new(Waiting { is_end, ..Waiting::default() }));
+    }
+
+    /// Body bytes that the chain keeps here.
+    fn held_len(&self) -> usize {
+        let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.body.len());
+        self.queued.len().saturating_add(waiting)
     }
 }
 

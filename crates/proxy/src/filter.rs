@@ -20,6 +20,8 @@ pub(crate) enum HeadersOutcome {
     Continue(Fields),
     /// The filter keeps them until it is resumed.
     Hold(Hold),
+    /// The filter will answer, see [`Answer`]; the chain holds what follows until then.
+    Later,
 }
 
 /// How much a filter holds besides the headers.
@@ -44,6 +46,8 @@ pub(crate) enum BodyOutcome {
     Queue(BodyBuffer),
     /// They are gone.
     Drop,
+    /// The filter will answer, see [`Answer`]; the chain holds what follows until then.
+    Later,
 }
 
 /// What a filter does with trailers. Source: Envoy `FilterTrailersStatus`.
@@ -53,6 +57,24 @@ pub(crate) enum TrailersOutcome {
     Continue(Fields),
     /// The filter keeps them until it is resumed.
     Hold,
+    /// The filter will answer, see [`Answer`].
+    Later,
+}
+
+/// What became of a call to which a filter said `Later`.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Headers(HeadersOutcome),
+    Body(BodyOutcome),
+    Trailers(TrailersOutcome),
+}
+
+/// What a filter that answers later has to say, in the order in which it happened.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
+pub(crate) enum Late {
+    Answer(Side, Answer),
+    Resume(Resume),
 }
 
 /// What ends the normal course of a stream.

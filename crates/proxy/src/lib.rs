@@ -38,6 +38,7 @@ mod path;
 mod peek;
 mod plugin_costs;
 mod plugin_home;
+mod rollout;
 mod route;
 mod server;
 mod snapshot;
@@ -59,10 +60,11 @@ pub use self::listener::{
 };
 pub use self::node::Node;
 pub use self::plugin_costs::Costs;
+pub use self::rollout::Rollout;
 pub use self::route::Route;
 pub use self::server::{Proxy, StartProxyError};
 pub use self::snapshot::{
-    FilterSpec, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot,
+    FilterSpec, PluginRole, PluginSpec, PluginStats, Refusal, Rejected, RejectedEffect, Snapshot,
 };
 pub use self::upstream::{
     ClusterConfig, EjectionOptions, LoadBalancing, NameResolver, UpstreamAddress,

@@ -49,7 +49,7 @@ pub(crate) struct Opened {
 /// What carries the bytes of a connection; chosen once.
 pub(crate) enum Transport {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>, Box<TlsSession>),
+    Tls(Box<TlsStream<TcpStream>>, Arc<TlsSession>),
 }
 
 /// Why a connection was closed before anything was served on it.
@@ -103,7 +103,7 @@ impl Front {
         let stream = accepted.map_err(FrontError::Handshake)?;
         let session = TlsSession::new(stream.get_ref().1, credentials.certificate());
         let session = session.map_err(|_| FrontError::Certificate)?;
-        let transport = Transport::Tls(Box::new(stream), Box::new(session));
+        let transport = Transport::Tls(Box::new(stream), Arc::new(session));
         Ok(Opened { remote, local, transport })
     }
 }

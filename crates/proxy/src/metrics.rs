@@ -6,8 +6,9 @@
 mod breakers;
 mod costs;
 mod front;
-mod upstreams;
 mod rbac;
+mod upstreams;
+mod rollouts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -249,7 +250,7 @@ impl Collector for ProxyCollector {
 
 fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::fmt::Result {
     let specs =
-        || snapshot.filters.iter().chain(&snapshot.network_filters).filter_map(FilterSpec::plugin);
+        || snapshot.filters.iter().chain(&snapshot.network_filters).flat_map(FilterSpec::plugins);
     let version = [(Vec::new(), snapshot.version)];
     let help = "Configuration that new streams get";
     encode(out, "wasmplug_config_version", help, MetricType::Gauge, &version)?;
@@ -296,9 +297,10 @@ fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::
         .collect();
     let help = "Streams that a plugin failed";
     encode(out, "wasmplug_plugin_failures", help, MetricType::Counter, &failures)?;
+    rollouts::encode_rollouts(out, specs().map(|spec| &**spec))?;
     breakers::encode_breakers(out, specs().map(|spec| &**spec))?;
     let filters = snapshot.filters.iter().chain(&snapshot.network_filters);
-    costs::encode_costs(out, filters.filter_map(FilterSpec::plugin).map(|spec| &**spec))
+    costs::encode_costs(out, filters.flat_map(FilterSpec::plugins).map(|spec| &**spec))
 }
 
 /// Nothing if no rule applies, as in Envoy, whose names these are.

@@ -10,7 +10,9 @@ use wasmplug_host::Host;
 
 use crate::attributes::Surroundings;
 use crate::callout::Clusters;
+use crate::config::ProxyConfig;
 use crate::filters::wasm::{Retired, VmTable};
+use crate::upstream::Upstreams;
 
 /// Longest time that a plugin gets which asks for time at its end. Source: ours.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(10);
@@ -20,6 +22,8 @@ const MAX_RETIRED: usize = 100;
 /// What a worker offers to its plugins, and which of them are on their way out.
 pub(crate) struct PluginHome {
     pub(crate) host: Arc<Host>,
+    pub(crate) config: Arc<ProxyConfig>,
+    pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) vms: VmTable,
     pub(crate) clusters: Rc<Clusters>,
     pub(crate) surroundings: Rc<Surroundings>,
@@ -33,12 +37,13 @@ pub(crate) struct PluginHome {
 impl PluginHome {
     pub(crate) fn new(
         host: Arc<Host>,
-        clusters: Rc<Clusters>,
+        (config, upstreams): (Arc<ProxyConfig>, Arc<Upstreams>),
         surroundings: Rc<Surroundings>,
         name: String,
     ) -> Rc<Self> {
+        let clusters = Rc::clone(&surroundings.clusters);
         let (vms, retired) = (VmTable::default(), RefCell::default());
-        Rc::new(Self { host, vms, clusters, surroundings, name, retired })
+        Rc::new(Self { host, config, upstreams, vms, clusters, surroundings, name, retired })
     }
 
     /// Keeps a plugin that asked for time at its end, until it is done or its time is over.
@@ -54,6 +59,11 @@ impl PluginHome {
     /// Lets go of a plugin that is done.
     pub(crate) fn forget(&self, is_meant: impl Fn(&Retired) -> bool) {
         self.release(|plugin, _| is_meant(plugin));
+    }
+
+    /// Whether some plugin has asked for time and is not done.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.borrow().is_empty()
     }
 
     /// Lets go of plugins whose time is over.

@@ -95,6 +95,16 @@ impl Routes {
         fitting.unwrap_or(&self.default)
     }
 
+    /// Place of a route; `None` for the default.
+    pub(crate) fn index_of(&self, route: &Rc<ResolvedRoute>) -> Option<usize> {
+        self.routes.iter().position(|present| Rc::ptr_eq(present, route))
+    }
+
+    /// The route at this place, or the default.
+    pub(crate) fn at(&self, index: Option<usize>) -> &Rc<ResolvedRoute> {
+        index.and_then(|at| self.routes.get(at)).unwrap_or(&self.default)
+    }
+
     pub(crate) fn default(&self) -> &Rc<ResolvedRoute> {
         &self.default
     }

@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use wasmplug_api::{Digest, FailStrategy, NamespacedName, PathNormalization, PluginPhase};
+use wasmplug_api::{Digest, FailStrategy, NamespacedName, PathNormalization, PluginPhase, VmScope};
 use wasmplug_host::{CompiledModule, FailureKind, Limits, PluginConfig, VmConfig, VmIdLease};
 use wasmplug_module::StoreCounters;
 
 use crate::breaker::Breakers;
 use crate::filters::built_in::{BuiltInKind, BuiltInSpec};
 use crate::filters::stats::StatsSpec;
+use crate::filters::wasm::ThreadSlot;
 use crate::plugin_costs::Costs;
+use crate::rollout::Rollout;
 
 /// The filter chain of one configuration.
 #[derive(Clone, Debug, Default)]
@@ -118,10 +120,35 @@ pub struct PluginSpec {
     pub limits: Limits,
     /// What it has been through.
     pub stats: PluginStats,
+    /// How many VMs it has.
+    pub vm_scope: VmScope,
+    /// Where it runs if it has one VM for the process.
+    pub(crate) thread: ThreadSlot,
+    /// Whether it serves streams, or is tried out.
+    pub role: PluginRole,
+    /// Another version of it that is tried out.
+    pub rollout: Option<Arc<Rollout>>,
     pub(crate) vm_key: VmKey,
     /// What the plugin shares with others outlives its VMs.
     pub(crate) _lease: VmIdLease,
 }
+
+/// Whether a plugin serves streams, or is tried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PluginRole {
+    /// It is the resource's own version.
+    #[default]
+    Stable,
+    /// It takes the place of the stable one in some streams.
+    Canary,
+    /// It sees copies of streams.
+    Shadow,
+}
+
+/// What shadows share data and queues under: nothing of others, and others nothing of theirs.
+pub(crate) const SHADOW_VM_ID: &str = "shadow";
+/// What stands before the names of metrics that shadows define.
+const SHADOW_METRICS: &str = "shadow.";
 
 /// All plugins have this VM id: Istio never sets another, so they share data and queues.
 pub(crate) const VM_ID: &str = "";
@@ -130,6 +157,8 @@ pub(crate) const VM_ID: &str = "";
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct VmKey {
     pub(crate) digest: Digest,
+    /// A candidate takes nobody along when it dies.
+    pub(crate) role: PluginRole,
     pub(crate) environment: Vec<(String, String)>,
 }
 
@@ -184,6 +213,13 @@ impl FilterSpec {
         matches!(self, Self::BuiltIn(BuiltInSpec(BuiltInKind::NetworkRbac(_))))
     }
 
+    /// The plugin that this filter is, and its candidate.
+    pub(crate) fn plugins(&self) -> impl Iterator<Item = &Arc<PluginSpec>> + Clone {
+        let plugin = self.plugin();
+        let rollout = plugin.and_then(|plugin| plugin.rollout.as_ref());
+        plugin.into_iter().chain(rollout.map(|rollout| &rollout.candidate))
+    }
+
     /// The plugin that this filter is.
     pub fn plugin(&self) -> Option<&Arc<PluginSpec>> {
         match self {
@@ -199,12 +235,20 @@ impl PluginSpec {
     /// What the host wants to know about the VM.
     pub(crate) fn vm_config(&self) -> VmConfig {
         VmConfig {
-            vm_id: VM_ID.to_owned(),
+            vm_id: self.vm_id().to_owned(),
             configuration: Bytes::new(),
             environment: self.environment.clone(),
             limits: self.limits.clone(),
             allowed_capabilities: None,
+            metric_prefix: match self.role {
+                PluginRole::Stable | PluginRole::Canary => String::new(),
+                PluginRole::Shadow => SHADOW_METRICS.to_owned(),
+            },
         }
+    }
+
+    fn vm_id(&self) -> &'static str {
+        vm_id(self.role)
     }
 
     /// What the host wants to know about the plugin.
@@ -223,8 +267,29 @@ impl PluginSpec {
             && self.root_id == other.root_id
             && self.configuration == other.configuration
             && self.fail_strategy == other.fail_strategy
+            && self.vm_scope == other.vm_scope
+            && self.role == other.role
+            && same_rollout(self.rollout.as_deref(), other.rollout.as_deref())
             && self.allow_on_headers_stop_iteration == other.allow_on_headers_stop_iteration
             && self.limits == other.limits
+    }
+}
+
+/// The VM id of plugins of this role.
+pub(crate) fn vm_id(role: PluginRole) -> &'static str {
+    match role {
+        PluginRole::Stable | PluginRole::Canary => VM_ID,
+        PluginRole::Shadow => SHADOW_VM_ID,
+    }
+}
+
+fn same_rollout(one: Option<&Rollout>, other: Option<&Rollout>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            one.plan == other.plan && one.candidate.is_equivalent(&other.candidate)
+        }
+        _ => false,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::access_log::AccessRecord;
 use crate::attributes::{StreamShared, flags};
 use crate::body::{BodyError, LeasedBody};
 use crate::chain::{Filters, Pipeline};
-use crate::filter::{Interrupt, Resume, Side};
+use crate::filter::{Interrupt, Late, Resume, Side};
 use crate::filters::AnyFilter;
 use crate::filters::stats::MessageCount;
 use crate::local_reply::{self, ReplyContext};
@@ -203,6 +203,12 @@ impl Stream {
     /// Whether more bytes of this direction may be read.
     pub(crate) fn wants_more(&self, side: Side) -> bool {
         self.inner.borrow_mut().pipeline(side).wants_more()
+    }
+
+    /// Whether a filter was asked something that it has not answered.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.request.awaits_answer() || inner.response.awaits_answer()
     }
 
     /// Does what plugins asked for meanwhile; returns whether the stream is to be cut.
@@ -486,23 +492,51 @@ impl Inner {
         }
         for at in 0..self.filters.len() {
             let is_held = self.request.is_held_at(at) || self.response.is_held_at(at);
+            self.take_late_answers(shared, at);
             let Some(filter) = self.filters.get_mut(at) else { continue };
             match filter.poll_actions(is_held) {
-                Ok(Resume { request, response }) => {
-                    if request && !self.is_answered {
-                        let step = self.request.resume(&mut self.filters, at);
-                        self.settle(shared, Side::Request, step);
-                    }
-                    if response {
-                        let step = self.response.resume(&mut self.filters, at);
-                        self.settle(shared, Side::Response, step);
-                    }
-                }
+                Ok(resume) => self.resume(shared, at, resume),
                 Err(interrupt) => {
                     let side = if self.is_answered { Side::Response } else { Side::Request };
                     self.settle(shared, side, Err(interrupt));
                 }
             }
+        }
+    }
+
+    /// Goes on where a filter said `Later`.
+    fn take_late_answers(&mut self, shared: &StreamShared, at: usize) {
+        loop {
+            let is_held = self.request.is_held_at(at) || self.response.is_held_at(at);
+            let late = self.filters.get_mut(at).and_then(|filter| filter.take_late(is_held));
+            let Some(late) = late else { return };
+            match late {
+                Ok(Late::Answer(Side::Request, answer)) if !self.is_replied => {
+                    let step = self.request.answer(&mut self.filters, at, answer);
+                    self.settle(shared, Side::Request, step);
+                }
+                Ok(Late::Answer(Side::Request, _)) => {}
+                Ok(Late::Answer(Side::Response, answer)) => {
+                    let step = self.response.answer(&mut self.filters, at, answer);
+                    self.settle(shared, Side::Response, step);
+                }
+                Ok(Late::Resume(resume)) => self.resume(shared, at, resume),
+                Err(interrupt) => {
+                    let side = if self.is_answered { Side::Response } else { Side::Request };
+                    self.settle(shared, side, Err(interrupt));
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self, shared: &StreamShared, at: usize, resume: Resume) {
+        if resume.request && !self.is_answered {
+            let step = self.request.resume(&mut self.filters, at);
+            self.settle(shared, Side::Request, step);
+        }
+        if resume.response {
+            let step = self.response.resume(&mut self.filters, at);
+            self.settle(shared, Side::Response, step);
         }
     }
 

@@ -98,7 +98,10 @@ pub(crate) async fn tunnel(
         loop {
             match tunnel.step(&stream, cx) {
                 Ok(true) => {}
-                Ok(false) if tunnel.is_over() => return Poll::Ready(()),
+                // What a filter has not answered yet is still on its way.
+                Ok(false) if tunnel.is_over() && !stream.awaits_answer() => {
+                    return Poll::Ready(());
+                }
                 Ok(false) => break,
                 Err(_) => return Poll::Ready(()),
             }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
-use wasmplug_api::PathNormalization;
+use wasmplug_api::{PathNormalization, VmScope};
 use wasmplug_host::Host;
 
 use crate::attributes::Surroundings;
@@ -21,9 +21,10 @@ use crate::callout::Clusters;
 use crate::config::ProxyConfig;
 use crate::connection;
 use crate::filters::AnyFactory;
+use crate::filters::rollout::RolloutFactory;
 use crate::filters::stats::WorkerStats;
 use crate::filters::substitute::Substitute;
-use crate::filters::wasm::WasmFactory;
+use crate::filters::wasm::{RemoteFactory, WasmFactory};
 use crate::idle::IdleWatch;
 use crate::listener::Front;
 use crate::metrics::WorkerMetrics;
@@ -34,7 +35,7 @@ use crate::snapshot::{FilterSpec, PluginSpec, Refusal, Snapshot};
 use crate::upstream::Upstreams;
 
 /// How often a worker looks for what has waited too long. Source: ours.
-const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+pub(crate) const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// What one worker needs to start.
 pub(crate) struct WorkerSeed {
@@ -78,37 +79,53 @@ pub(crate) struct WorkerChain {
     stats: Option<Rc<WorkerStats>>,
 }
 
+/// What streams and plugins of one thread have around them; a number beyond the workers' is not
+/// counted with them.
+///
+/// # Errors
+/// A route leads nowhere, which was looked at before any thread was started.
+pub(crate) fn surroundings(
+    config: &ProxyConfig,
+    upstreams: &Upstreams,
+    number: usize,
+    metrics: Arc<WorkerMetrics>,
+) -> std::io::Result<Rc<Surroundings>> {
+    let limits = &config.limits;
+    let clusters = Rc::new(Clusters::new(upstreams, number, limits));
+    let routes = Routes::new(&config.routes, &clusters);
+    let routes = routes.map_err(|route| std::io::Error::other(route.cluster))?;
+    let idle_sweeps = limits.stream_idle_timeout.as_secs_f64() / SWEEP_PERIOD.as_secs_f64();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+    let idle = IdleWatch::new(idle_sweeps.ceil() as u32);
+    Ok(Rc::new(Surroundings {
+        routes,
+        node: config.node.clone(),
+        idle,
+        metrics,
+        clusters,
+        is_timing_all: config.has_server_timing || config.access_log.is_some(),
+        access_log: config.access_log.clone(),
+    }))
+}
+
 // === impl WorkerSeed ===
 
 impl WorkerSeed {
     /// Runs the worker until it is told to stop and its connections are done.
     pub(crate) fn run(self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let limits = &self.config.limits;
         let number = usize::try_from(self.index).unwrap_or_default();
         // Before the look at the endpoints, so that no change is missed.
         let mut endpoints_changed = self.upstreams.changes();
-        let clusters = Rc::new(Clusters::new(&self.upstreams, number, limits));
-        let routes = Routes::new(&self.config.routes, &clusters);
-        // Looked at before any worker was started.
-        let routes = routes.map_err(|route| std::io::Error::other(route.cluster))?;
-        let idle_sweeps = limits.stream_idle_timeout.as_secs_f64() / SWEEP_PERIOD.as_secs_f64();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
-        let idle = IdleWatch::new(idle_sweeps.ceil() as u32);
-        let node = self.config.node.clone();
-        let surroundings = Rc::new(Surroundings {
-            routes,
-            node,
-            idle,
-            metrics: Arc::clone(&self.metrics),
-            clusters: Rc::clone(&clusters),
-            is_timing_all: self.config.has_server_timing || self.config.access_log.is_some(),
-            access_log: self.config.access_log.clone(),
-        });
+        let metrics = Arc::clone(&self.metrics);
+        let surroundings = surroundings(&self.config, &self.upstreams, number, metrics)?;
+        let name = self.index.to_string();
+        let shared = (Arc::clone(&self.config), self.upstreams);
+        let home = PluginHome::new(self.host, shared, surroundings, name);
         let worker = Rc::new(Worker {
             config: self.config,
             front: self.front,
-            home: PluginHome::new(self.host, clusters, surroundings, self.index.to_string()),
+            home,
             chain: RefCell::default(),
             metrics: self.metrics,
             index: self.index,
@@ -247,8 +264,24 @@ impl Worker {
             let same = previous.plugins().find(is_same).map(Rc::clone);
             same.unwrap_or_else(|| WasmFactory::start(Arc::clone(spec), Rc::clone(&self.home)))
         };
+        let remote = |spec: &Arc<PluginSpec>| {
+            let is_same = |factory: &&Rc<RemoteFactory>| Arc::ptr_eq(factory.spec(), spec);
+            let same = previous.remote_plugins().find(is_same).map(Rc::clone);
+            same.unwrap_or_else(|| RemoteFactory::start(Arc::clone(spec), &self.home))
+        };
         let factories = snapshot.filters.iter().map(|filter| match filter {
-            FilterSpec::Wasm(spec) => AnyFactory::Wasm(factory(spec)),
+            FilterSpec::Wasm(spec) if spec.vm_scope == VmScope::Process => {
+                AnyFactory::Remote(remote(spec))
+            }
+            FilterSpec::Wasm(spec) => match &spec.rollout {
+                Some(rollout) => {
+                    let (stable, candidate) = (factory(spec), factory(&rollout.candidate));
+                    let limit = self.config.limits.buffer_bytes;
+                    let rollout = Arc::clone(rollout);
+                    AnyFactory::Rollout(RolloutFactory::new(rollout, stable, candidate, limit))
+                }
+                None => AnyFactory::Wasm(factory(spec)),
+            },
             FilterSpec::Refuse { with: Refusal::Forbidden, .. } => {
                 AnyFactory::Substitute(Substitute::DenyAll)
             }
@@ -277,6 +310,9 @@ impl Worker {
             .retire_all_but(|key| chain.plugins().any(|plugin| plugin.spec().vm_key == *key));
         let is_kept = |old: &&Rc<WasmFactory>| chain.plugins().any(|new| Rc::ptr_eq(old, new));
         previous.plugins().filter(|old| !is_kept(old)).for_each(|old| old.retire());
+        let is_kept =
+            |old: &&Rc<RemoteFactory>| chain.remote_plugins().any(|new| Rc::ptr_eq(old, new));
+        previous.remote_plugins().filter(|old| !is_kept(old)).for_each(|old| old.retire());
         self.chain.replace(chain);
     }
 }
@@ -326,11 +362,22 @@ impl WorkerChain {
         self.path_normalization
     }
 
+    fn remote_plugins(&self) -> impl Iterator<Item = &Rc<RemoteFactory>> {
+        self.factories.iter().filter_map(|factory| match factory {
+            AnyFactory::Remote(factory) => Some(factory),
+            _ => None,
+        })
+    }
+
     fn plugins(&self) -> impl Iterator<Item = &Rc<WasmFactory>> {
-        let http = self.factories.iter().filter_map(|factory| match factory {
-            AnyFactory::Wasm(factory) => Some(factory),
-            AnyFactory::Substitute(_) | AnyFactory::BuiltIn(_) => None,
+        let http = self.factories.iter().flat_map(|factory| match factory {
+            AnyFactory::Wasm(factory) => [Some(factory), None],
+            AnyFactory::Rollout(factory) => factory.plugins().map(Some),
+            AnyFactory::Remote(_) | AnyFactory::Substitute(_) | AnyFactory::BuiltIn(_) => {
+                [None, None]
+            }
         });
+        let http = http.flatten();
         let network = self.network.iter().flatten().filter_map(|factory| match factory {
             NetworkFactory::Wasm(factory) => Some(factory),
             NetworkFactory::Rbac(_) => None,

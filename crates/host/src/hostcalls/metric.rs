@@ -52,7 +52,8 @@ fn define_metric(
 ) -> Result<(), HostError> {
     let metric_type = MetricType::try_from(metric_type)?;
     let (name, state) = cx.read(name_ptr, name_len)?;
-    let name = String::from_utf8_lossy(name).into_owned();
+    let mut name = String::from_utf8_lossy(name).into_owned();
+    name.insert_str(0, &state.config.metric_prefix);
     match state.metrics.define(state.host.metrics(), name, metric_type) {
         Err(status @ Status::InternalFailure) => Err(state.beyond(LimitKind::Metrics, status)),
         id => Ok(cx.write_u32(id_out, id?)?),

@@ -67,6 +67,8 @@ fn plugin(spec: &PluginSpec) -> Value {
         "configuration": spec.configuration,
         "environment": environment,
         "fail_strategy": spec.fail_strategy,
+        "vm_scope": spec.vm_scope,
+        "candidate": spec.rollout.as_ref().map(|rollout| rollout.dump()),
         "state": {
             "running_workers": spec.stats.running(),
             "restarts": spec.stats.restarts(),

@@ -1,6 +1,7 @@
 //! A Proxy-Wasm plugin as a filter of one stream.
 
 mod factory;
+mod remote;
 mod services;
 
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use wasmplug_host::abi::{DataAction, HeadersAction, TrailersAction};
 use wasmplug_host::{BodyBuffer, Failure, Fields, FieldsKind, HttpStream, LogFields};
 
 pub(crate) use self::factory::{Retired, VmTable, WasmFactory};
+pub(crate) use self::remote::{RemoteFactory, RemoteFilter, ThreadSlot};
 use crate::filter::{BodyOutcome, HeadersOutcome, Hold, Interrupt, Resume, Side, TrailersOutcome};
 use crate::filters::substitute::unavailable;
 
@@ -55,6 +57,11 @@ impl WasmFilter {
             }
             State::Bypassed | State::Refusing => None,
         }
+    }
+
+    /// Whether the plugin cannot run or died in this stream.
+    pub(crate) fn has_failed(&self) -> bool {
+        !matches!(self.state, State::Live(_))
     }
 
     pub(crate) fn takes_part(&self, side: Side) -> bool {

@@ -107,6 +107,8 @@ fn the_chain_and_what_was_rejected_are_dumped() {
                     "configuration": r#"{"a":[1,"x"]}"#,
                     "environment": [],
                     "fail_strategy": "FAIL_CLOSE",
+                    "vm_scope": "worker",
+                    "candidate": null,
                     "state": {
                         "running_workers": 1,
                         "restarts": 0,
@@ -115,6 +117,9 @@ fn the_chain_and_what_was_rejected_are_dumped() {
                         "failures": {
                             "trap": 0, "deadline": 0, "memory": 0, "restricted": 0, "exit": 0,
                         },
+                        "breakers": [{
+                            "worker": "0", "state": "closed", "opened": 0, "until": null, "reason": "",
+                        }],
                         "costs": null,
                     },
                 },

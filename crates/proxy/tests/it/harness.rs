@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use wasmplug_api::{Diagnostic, Plan, Severity, Workload, WorkloadRole, parse_file, plan};
-use wasmplug_host::{Host, Limits};
+use wasmplug_host::{Clock, Host, Limits};
 use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{FilterSpec, PluginSpec, Proxy, ProxyConfig, PullOptions, SnapshotBuilder};
 use wasmplug_testkit::upstream::UpstreamBuilder;
@@ -36,6 +36,9 @@ pub(crate) use self::tls::{
 /// Names the folder of the example plugins. Default: `plugins/prebuilt` of the repository.
 const PREBUILT_VARIABLE: &str = "WASMPLUG_PREBUILT_DIR";
 
+/// If it is `process`, every plugin has one VM for the process unless its test says otherwise.
+const VM_SCOPE_VARIABLE: &str = "WASMPLUG_TEST_VM_SCOPE";
+
 /// Namespace of all resources.
 const NAMESPACE: &str = "default";
 
@@ -50,6 +53,7 @@ pub(crate) struct Plugin {
     is_fail_open: bool,
     is_network: bool,
     phase: Option<&'static str>,
+    annotations: Vec<(String, String)>,
 }
 
 /// What a test starts with.
@@ -60,6 +64,7 @@ pub(crate) struct Setup {
     upstream: UpstreamBuilder,
     tune: Box<dyn FnOnce(&mut ProxyConfig)>,
     limits: Limits,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// Everything that runs in a test; ends when it is dropped.
@@ -107,6 +112,7 @@ impl Plugin {
             is_fail_open: false,
             is_network: false,
             phase: None,
+            annotations: Vec::new(),
         }
     }
 
@@ -141,6 +147,32 @@ impl Plugin {
         Self { phase: Some(phase), ..self }
     }
 
+    /// An annotation of ours: its name without the prefix, and its value.
+    pub(crate) fn annotated(mut self, name: &str, value: &str) -> Self {
+        self.annotations.push((format!("wasmplug.dev/{name}"), value.to_owned()));
+        self
+    }
+
+    /// Another version of it, by annotations whose names begin with `candidate-`; of these,
+    /// `options` are names without that and values.
+    pub(crate) fn with_candidate(
+        self,
+        modules: &Modules,
+        candidate: &Self,
+        options: &[(&str, &str)],
+    ) -> Self {
+        let url = modules.store(&candidate.module);
+        let annotated = self.annotated("candidate-url", &url);
+        options.iter().fold(annotated, |plugin, (name, value)| {
+            plugin.annotated(&format!("candidate-{name}"), value)
+        })
+    }
+
+    /// One VM for all workers.
+    pub(crate) fn one_vm(self) -> Self {
+        self.annotated("vm-scope", "process")
+    }
+
     /// `failStrategy: FAIL_OPEN`.
     pub(crate) fn fail_open(self) -> Self {
         Self { is_fail_open: true, ..self }
@@ -170,10 +202,11 @@ impl Modules {
             let url = plugin.url.clone().unwrap_or_else(|| self.store(&plugin.module));
             let strategy = if plugin.is_fail_open { "FAIL_OPEN" } else { "FAIL_CLOSE" };
             let priority = 1000 - index;
+            let annotations = annotations(plugin);
             let _ = write!(
                 manifest,
                 "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\n\
-                 metadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
+                 metadata: {{name: {name}, namespace: {NAMESPACE}, annotations: {annotations}}}\n\
                  spec:\n  url: {url}\n  priority: {priority}\n  failStrategy: {strategy}\n"
             );
             if plugin.is_network {
@@ -197,7 +230,7 @@ impl Modules {
     }
 
     /// Writes a module, named after its content, and returns its URL.
-    fn store(&self, module: &[u8]) -> String {
+    pub(crate) fn store(&self, module: &[u8]) -> String {
         let digest = wasmplug_testkit::registry::sha256(module).replace(':', "-");
         let path = self.directory.path().join(format!("{digest}.wasm"));
         if !path.exists() {
@@ -219,6 +252,7 @@ impl Setup {
             upstream: Upstream::echo(),
             tune: Box::new(|_| {}),
             limits: patient(),
+            clock: None,
         }
     }
 
@@ -255,6 +289,11 @@ impl Setup {
         }
     }
 
+    /// Another clock for plugins than the machine's.
+    pub(crate) fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
     /// Serves the admin pages as well.
     pub(crate) fn admin(self) -> Self {
         self.tune(|config| config.admin = Some(([127, 0, 0, 1], 0).into()))
@@ -281,7 +320,11 @@ impl Setup {
         (self.tune)(&mut config);
         let modules = Modules::new();
         let log = Arc::new(LogLines::default());
-        let host = Arc::new(Host::new().unwrap().with_log_sink(Arc::clone(&log) as _));
+        let mut host = Host::new().unwrap().with_log_sink(Arc::clone(&log) as _);
+        if let Some(clock) = self.clock {
+            host = host.with_clock(clock);
+        }
+        let host = Arc::new(host);
         let store = StoreOptions::new(modules.directory.path().join("cache"));
         let store = Arc::new(ModuleStore::open(store).unwrap());
         let builder = SnapshotBuilder::new(Arc::clone(&host), store, self.limits, HashMap::new());
@@ -290,6 +333,20 @@ impl Setup {
         let (resources, workload) = (self.resources, self.workload);
         Running { proxy, upstream, modules, resources, workload, builder, runtime, log }
     }
+}
+
+/// What stands below `metadata.annotations`.
+fn annotations(plugin: &Plugin) -> String {
+    let mut annotations = plugin.annotations.clone();
+    let is_asked_for = std::env::var(VM_SCOPE_VARIABLE).is_ok_and(|scope| scope == "process");
+    if annotations.is_empty() && is_asked_for && !plugin.is_network {
+        annotations.push(("wasmplug.dev/vm-scope".to_owned(), "process".to_owned()));
+    }
+    let pairs = annotations.iter().map(|(name, value)| {
+        let value = value.replace('\'', "''");
+        format!("{name}: '{value}'")
+    });
+    format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
 }
 
 /// An inbound sidecar without labels.
@@ -357,6 +414,11 @@ impl Running {
     /// Replaces the resources for [`Self::load`].
     pub(crate) fn set_resources(&mut self, resources: &str) {
         resources.clone_into(&mut self.resources);
+    }
+
+    /// Where modules are kept.
+    pub(crate) fn modules(&self) -> &Modules {
+        &self.modules
     }
 
     pub(crate) fn proxy(&self) -> &Proxy {

@@ -1,7 +1,8 @@
 //! The commands of a session.
 //!
 //! ```text
-//! start [plugin=p vm=p vm_id= vm_config= config= root_id= env=NAME:VALUE allow=NAME,NAME]
+//! start [plugin=p vm=p vm_id= vm_config= config= root_id= env=NAME:VALUE allow=NAME,NAME
+//!        metric_prefix=]
 //!                                         done first if left out
 //! plugin NAME | stream NAME               choose what the next commands are about
 //! request[!] HEADERS                      request headers; `!` ends the message
@@ -193,6 +194,7 @@ impl Session {
                     let names = names.split(',').filter(|name| !name.is_empty());
                     names.map(str::to_owned).collect()
                 }),
+                metric_prefix: setting("metric_prefix"),
             };
             match VmHandle::start(&self.host, &self.module, config) {
                 Ok(vm) => drop(self.vms.insert(vm_name.to_owned(), vm)),

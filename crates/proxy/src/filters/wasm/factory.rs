@@ -9,7 +9,8 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 use wasmplug_api::FailStrategy;
 use wasmplug_host::{
-    BackOff, Failure, Host, NetworkStream, Plugin, StartError, StreamHost, VmHandle, WeakVmHandle,
+    BackOff, Failure, Host, HttpStream, NetworkStream, Plugin, StartError, StreamHost, VmHandle,
+    WeakVmHandle,
 };
 
 use super::WasmFilter;
@@ -18,7 +19,7 @@ use crate::attributes::StreamShared;
 use crate::breaker::{Breaker, BreakerState};
 use crate::plugin_costs::WorkerCosts;
 use crate::plugin_home::PluginHome;
-use crate::snapshot::{PluginSpec, VmKey};
+use crate::snapshot::{PluginRole, PluginSpec, VmKey};
 
 /// The VMs of one worker, by what they are made of. Plugins of the same key share one.
 ///
@@ -126,7 +127,9 @@ impl WasmFactory {
     pub(crate) fn start(spec: Arc<PluginSpec>, home: Rc<PluginHome>) -> Rc<Self> {
         let factory = Rc::new_cyclic(|factory| {
             let (plugin, generation) = (RefCell::new(None), Cell::new(0));
-            let costs = spec.stats.costs().for_worker(home.surroundings.is_timing_all);
+            // The time of a candidate decides about it, so all of it counts.
+            let is_timing_all = home.surroundings.is_timing_all || spec.role != PluginRole::Stable;
+            let costs = spec.stats.costs().for_worker(is_timing_all);
             let breaker = spec.stats.breakers().for_worker(&home.name);
             let factory = Weak::clone(factory);
             let runner = Rc::new(Runner { spec, plugin, generation, costs, factory });
@@ -159,9 +162,24 @@ impl WasmFactory {
     }
 
     pub(crate) fn new_filter(self: &Rc<Self>, stream: &Rc<StreamShared>) -> WasmFilter {
-        let host = Rc::clone(stream) as Rc<dyn StreamHost>;
+        self.new_filter_for(Rc::clone(stream) as Rc<dyn StreamHost>)
+    }
+
+    /// The same for a stream that the plugin may not change.
+    pub(crate) fn new_filter_for(self: &Rc<Self>, host: Rc<dyn StreamHost>) -> WasmFilter {
         let stream = self.running().and_then(|plugin| plugin.open_stream(host));
         WasmFilter::new(Rc::clone(self), stream)
+    }
+
+    /// The plugin's view of a stream. `None` if it cannot run now.
+    pub(super) fn open_stream(&self, host: Rc<dyn StreamHost>) -> Option<HttpStream> {
+        self.running()?.open_stream(host)
+    }
+
+    /// Counts the VM as one that no new stream gets.
+    pub(super) fn retire_vm(&self) {
+        self.retire();
+        self.home.vms.retire_all_but(|_| false);
     }
 
     /// The plugin's view of a TCP connection. `None` if it cannot run now.

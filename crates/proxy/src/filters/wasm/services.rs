@@ -22,6 +22,7 @@ use self::grpc::GrpcInFlight;
 use super::factory::Runner;
 use crate::callout::ByteBudget;
 use crate::plugin_home::PluginHome;
+use crate::snapshot::PluginRole;
 
 /// Most calls of one plugin on one worker that wait for their answers.
 ///
@@ -92,6 +93,14 @@ impl WorkerServices {
         }
     }
 
+    /// # Errors
+    /// [`Status::InternalFailure`] for a shadow: what it does must not be felt by others.
+    fn check_may_call(&self) -> Result<(), Status> {
+        let runner = self.runner.upgrade();
+        let is_shadow = runner.is_some_and(|of| of.spec().role == PluginRole::Shadow);
+        if is_shadow { Err(Status::InternalFailure) } else { Ok(()) }
+    }
+
     fn started(&self) -> Started {
         let generation = self.runner.upgrade().map(|runner| runner.generation());
         Started { runner: self.runner.clone(), generation }
@@ -156,6 +165,7 @@ impl PluginServices for WorkerServices {
     }
 
     fn http_call(&self, call: HttpCall) -> Result<(), Status> {
+        self.check_may_call()?;
         let token = call.token;
         if !self.home.clusters.knows(&call.target) {
             self.warn_unknown(&call.target);
@@ -172,10 +182,12 @@ impl PluginServices for WorkerServices {
     }
 
     fn grpc_call(&self, call: GrpcCall) -> Result<(), Status> {
+        self.check_may_call()?;
         self.start_grpc_call(call)
     }
 
     fn grpc_stream(&self, token: u32, target: GrpcTarget) -> Result<(), Status> {
+        self.check_may_call()?;
         self.start_grpc_stream(token, target)
     }
 
