@@ -24,6 +24,9 @@ pub(super) enum Engine {
     Wasmplug,
     /// Another build of it, see `--before`.
     Before,
+    /// Ours with one VM for the process for each plugin.
+    #[serde(rename = "one-vm")]
+    OneVm,
     /// Envoy with its V8, one VM for each plugin.
     Envoy,
     /// nginx without plugins: the floor.
@@ -74,9 +77,15 @@ impl Engine {
         match self {
             Self::Wasmplug => "wasmplug",
             Self::Before => "before",
+            Self::OneVm => "one-vm",
             Self::Envoy => "envoy",
             Self::Nginx => "nginx",
         }
+    }
+
+    /// Whether it is the build of this tree.
+    fn is_built(self) -> bool {
+        matches!(self, Self::Wasmplug | Self::OneVm)
     }
 
     pub(super) fn runs_plugins(self) -> bool {
@@ -103,7 +112,9 @@ impl Programs {
         }
         let wasmplug = match needs.binary {
             Some(binary) => existing(binary)?,
-            None if needs.engines.contains(&Engine::Wasmplug) => build(repository, "dist")?,
+            None if needs.engines.iter().any(|engine| engine.is_built()) => {
+                build(repository, "dist")?
+            }
             None => repository.target("dist/wasmplug"),
         };
         let work = repository.target("bench");
@@ -126,7 +137,9 @@ impl Programs {
     pub(super) fn command(&self, case: Case, ports: &Ports) -> anyhow::Result<Command> {
         let Self { work, module, .. } = self;
         match case.engine {
-            Engine::Wasmplug => wasmplug::command(&self.wasmplug, work, module, case, ports),
+            Engine::Wasmplug | Engine::OneVm => {
+                wasmplug::command(&self.wasmplug, work, module, case, ports)
+            }
             Engine::Before => {
                 let program = self.before.as_deref();
                 let program = program.context("name the other build with `--before FILE`")?;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::ensure;
 use fs_err as fs;
 
-use crate::bench::engine::{Certificate, Ports};
+use crate::bench::engine::{Certificate, Engine, Ports};
 use crate::bench::workload::{Case, Workload};
 use crate::process;
 
@@ -32,7 +32,10 @@ pub(in crate::bench) fn command(
     }
     fs::create_dir_all(&folder)?;
     if case.plugins > 0 {
-        fs::write(folder.join("plugins.yaml"), resources(case.plugins, module))?;
+        fs::write(
+            folder.join("plugins.yaml"),
+            resources(case.plugins, case.engine == Engine::OneVm, module),
+        )?;
     }
     let mut command = Command::new(program);
     command.arg("run").arg("-f").arg(folder);
@@ -65,14 +68,16 @@ fn ensure_tls(help: &str, program: &Path) -> anyhow::Result<()> {
 }
 
 /// One resource for each plugin, in the order of their tags.
-fn resources(plugins: usize, module: &Path) -> String {
+fn resources(plugins: usize, has_one_vm: bool, module: &Path) -> String {
+    let scope = if has_one_vm { "process" } else { "worker" };
     let mut text = String::new();
     for index in 0..plugins {
         let priority = plugins - index;
         write!(
             text,
             "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata:\n  \
-             name: tag-{index}\nspec:\n  url: file://{}\n  phase: AUTHN\n  priority: {priority}\n  \
+             name: tag-{index}\n  annotations: {{wasmplug.dev/vm-scope: {scope}}}\nspec:\n  \
+             url: file://{}\n  phase: AUTHN\n  priority: {priority}\n  \
              pluginConfig:\n    tag: p{index}\n",
             module.display()
         )
@@ -87,14 +92,14 @@ mod tests {
 
     #[test]
     fn our_resources_are_in_the_same_order() {
-        let text = resources(2, Path::new("/m.wasm"));
+        let text = resources(2, true, Path::new("/m.wasm"));
         let found: Vec<_> = text
             .lines()
             .map(str::trim)
             .filter(|line| line.starts_with("priority") || line.starts_with("tag:"))
             .collect();
         assert_eq!(found, ["priority: 2", "tag: p0", "priority: 1", "tag: p1"]);
-        assert_eq!(resources(0, Path::new("/m.wasm")), "");
+        assert_eq!(resources(0, false, Path::new("/m.wasm")), "");
     }
 
     #[test]
