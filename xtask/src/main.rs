@@ -11,6 +11,7 @@
 )]
 
 mod bench;
+mod chaos;
 mod ci;
 mod conformance;
 mod deny;
@@ -54,6 +55,8 @@ enum Task {
     Gen(generate::Options),
     /// Measure what a request costs in this proxy, in Envoy and in nginx.
     Bench(bench::Options),
+    /// Verify every answer while plugins, upstreams, clients and configurations break.
+    Chaos(chaos::Options),
     /// Check licences, bans and sources of dependencies by cargo-deny.
     Deny,
 }
@@ -81,6 +84,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Deps => deps::run(&repository)?,
         Task::Gen(options) => generate::run(&repository, &options)?,
         Task::Bench(options) => bench::run(&repository, &options)?,
+        Task::Chaos(options) => chaos::run(&repository, &options)?,
         Task::Deny => deny::run(&repository)?,
     }
     Ok(ExitCode::SUCCESS)
