@@ -173,10 +173,9 @@ impl Checker {
                 8..16 => self.pipeline(&mut client).await,
                 _ => {
                     let id = self.id();
-                    let ask = match self.is_storm.get() {
-                        true => Ask::stormy(id, &mut client.rng),
-                        false => Ask::calm(id, &mut client.rng),
-                    };
+                    let rng = &mut client.rng;
+                    let is_storm = self.is_storm.get();
+                    let ask = if is_storm { Ask::stormy(id, rng) } else { Ask::calm(id, rng) };
                     if ask.hangs() {
                         let checker = Rc::clone(&self);
                         hanging.spawn_local(async move { checker.check(&ask, &mut None).await });

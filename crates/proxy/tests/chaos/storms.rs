@@ -163,7 +163,7 @@ fn plugins(rig: &Rig) -> Value {
             .collect();
         let restarts = plugin.stats.restarts();
         let about = json!({ "restarts": restarts, "failures": failures });
-        (plugin.resource.name.to_string(), about)
+        (plugin.resource.name.clone(), about)
     });
     Value::Object(plugins.collect())
 }
