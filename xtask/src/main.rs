@@ -14,14 +14,17 @@ mod bench;
 mod chaos;
 mod ci;
 mod conformance;
+mod crash;
 mod deny;
 mod deps;
 mod generate;
 mod plugins;
 mod process;
 mod repository;
+mod soak;
 mod tidy;
 mod tools;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -57,6 +60,10 @@ enum Task {
     Bench(bench::Options),
     /// Verify every answer while plugins, upstreams, clients and configurations break.
     Chaos(chaos::Options),
+    /// Crash a plugin once in a thousand requests, and count what becomes of the others.
+    Crash(crash::Options),
+    /// Run a plugin of each language under a steady load, and watch memory and files.
+    Soak(soak::Options),
     /// Check licences, bans and sources of dependencies by cargo-deny.
     Deny,
 }
@@ -85,6 +92,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Gen(options) => generate::run(&repository, &options)?,
         Task::Bench(options) => bench::run(&repository, &options)?,
         Task::Chaos(options) => chaos::run(&repository, &options)?,
+        Task::Crash(options) => crash::run(&repository, &options)?,
+        Task::Soak(options) => soak::run(&repository, &options)?,
         Task::Deny => deny::run(&repository)?,
     }
     Ok(ExitCode::SUCCESS)
