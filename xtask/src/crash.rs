@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Connections that ask at one time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
+    /// Another build of the product, in place of one of this checkout.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Write all numbers and the commands to this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -127,7 +130,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
     let mut rows = Vec::new();
     for &engine in &options.engines {
         let binary = match engine {
-            Engine::Wasmplug => program::build(repository)?,
+            Engine::Wasmplug => program::wasmplug_binary(repository, options.binary.as_deref())?,
             Engine::Envoy => program::envoy(repository)?,
         };
         for policy in [Policy::Closed, Policy::Reload, Policy::Open] {
@@ -402,8 +405,14 @@ mod tests {
     fn counted(requests: u64) -> Row {
         let upstream = Upstream::start().unwrap();
         let counts = Counts::default();
-        let options =
-            Options { engines: Vec::new(), requests, every: 10, connections: 1, json: None };
+        let options = Options {
+            engines: Vec::new(),
+            requests,
+            every: 10,
+            connections: 1,
+            binary: None,
+            json: None,
+        };
         ask(upstream.port, &options, &counts);
         counts.row(Engine::Wasmplug, Policy::Open, 1.0, String::new())
     }

@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// Connections that ask at one time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
+    /// Another build of the product, in place of one of this checkout.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Write all samples and the command to this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -111,7 +114,7 @@ struct Load {
 /// If the product ends, or an answer was wrong.
 pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<()> {
     let languages = languages(&repository.path("plugins/prebuilt"))?;
-    let binary = program::build(repository)?;
+    let binary = program::wasmplug_binary(repository, options.binary.as_deref())?;
     let work = repository.target("soak");
     fs::create_dir_all(&work)?;
     let resources = work.join("plugins.yaml");
@@ -386,7 +389,7 @@ mod tests {
     #[test]
     fn an_answer_without_the_plugins_is_wrong() {
         let upstream = Upstream::start().unwrap();
-        let options = Options { minutes: 1, rate: 1, connections: 1, json: None };
+        let options = Options { minutes: 1, rate: 1, connections: 1, binary: None, json: None };
         let load = Load::new(upstream.port, 1, &options);
         for kind in KINDS {
             let error = load.check(&mut Connection::new(upstream.port), kind, 1).unwrap_err();

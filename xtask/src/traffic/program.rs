@@ -22,12 +22,18 @@ pub(crate) struct Program {
     log: PathBuf,
 }
 
-/// Builds the product as it is published; where it is.
+/// The product: the one that is named, or this checkout built as it is published.
 ///
 /// # Errors
 ///
-/// If it does not build.
-pub(crate) fn build(repository: &Repository) -> anyhow::Result<PathBuf> {
+/// If it does not build, or is not there.
+pub(crate) fn wasmplug_binary(
+    repository: &Repository,
+    named: Option<&Path>,
+) -> anyhow::Result<PathBuf> {
+    if let Some(path) = named {
+        return path.canonicalize().with_context(|| format!("no program at `{}`", path.display()));
+    }
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--profile", "dist", "--package", "wasmplug"]);
     process::run(cargo.current_dir(repository.path("")))?;
@@ -155,6 +161,14 @@ mod tests {
         let entry = format!("/proc/{}", program.child.id());
         drop(program);
         assert!(!Path::new(&entry).exists());
+    }
+
+    #[test]
+    fn a_build_that_is_named_is_there() {
+        let repository = Repository::find().unwrap();
+        let found = wasmplug_binary(&repository, Some(Path::new("/bin/sh"))).unwrap();
+        assert!(found.exists());
+        assert!(wasmplug_binary(&repository, Some(Path::new("/no/such/program"))).is_err());
     }
 
     #[test]

@@ -48,6 +48,20 @@ fn a_preface_may_come_in_pieces() {
 }
 
 #[test]
+fn a_preface_that_ends_before_its_end_is_not_waited_for() {
+    let patient =
+        || Setup::new().tune(|config| config.limits.header_timeout = Duration::from_hours(1));
+    for proxy in both(patient) {
+        for start in ["P", "PRI * HTTP/2.0\r\n\r\nSM\r\n"] {
+            let mut client = proxy.client();
+            client.send(start).unwrap();
+            client.finish_sending().unwrap();
+            client.read_to_close().unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_head_may_come_in_pieces() {
     for proxy in both(Setup::new) {
         let mut client = proxy.client();
