@@ -43,6 +43,15 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
+/// What the plugin hears of a stream, which decides who is beside a crash: a stream on its way to
+/// the upstream is, if the plugin would hear of the response as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Hears {
+    Request,
+    Both,
+}
+
 /// A proxy that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +78,7 @@ enum Policy {
 struct Row {
     engine: Engine,
     policy: Policy,
+    hears: Hears,
     seconds: f64,
     /// Requests that crashed the plugin, or would have if it had run.
     crashing: u64,
@@ -124,8 +134,6 @@ const REQUIRED_PERCENT: f64 = 99.8;
 pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<()> {
     let work = repository.target("crash");
     fs::create_dir_all(&work)?;
-    let module = work.join("crash.wasm");
-    fs::write(&module, wat::parse_str(include_str!("crash.wat"))?)?;
     let upstream = Upstream::start()?;
     let mut rows = Vec::new();
     for &engine in &options.engines {
@@ -133,9 +141,12 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
             Engine::Wasmplug => program::wasmplug_binary(repository, options.binary.as_deref())?,
             Engine::Envoy => program::envoy(repository)?,
         };
-        for policy in [Policy::Closed, Policy::Reload, Policy::Open] {
-            eprintln!("{} with {}", engine.name(), policy.envoy());
-            let case = Case { engine, policy, binary: &binary, module: &module, work: &work };
+        for (policy, hears) in cases() {
+            eprintln!("{} with {}, hears {}", engine.name(), policy.envoy(), hears.name());
+            let module = work.join(format!("hears-{}.wasm", hears.name()));
+            fs::write(&module, wat::parse_str(hears.module())?)?;
+            let case =
+                Case { engine, policy, hears, binary: &binary, module: &module, work: &work };
             rows.push(case.measure(&upstream, options)?);
         }
     }
@@ -146,7 +157,8 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
         fs::write(path, serde_json::to_string_pretty(&report)?.replace(&root, "") + "\n")?;
         eprintln!("wrote `{}`", path.display());
     }
-    let missed = rows.iter().filter(|row| row.engine == Engine::Wasmplug);
+    let is_promised = |row: &&Row| row.engine == Engine::Wasmplug && row.hears == Hears::Request;
+    let missed = rows.iter().filter(is_promised);
     let missed = missed.filter(|row| row.succeeded_percent < REQUIRED_PERCENT).count();
     ensure!(missed == 0, "fewer than {REQUIRED_PERCENT} % of the others succeeded here");
     Ok(())
@@ -156,6 +168,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
 struct Case<'a> {
     engine: Engine,
     policy: Policy,
+    hears: Hears,
     binary: &'a Path,
     module: &'a Path,
     work: &'a Path,
@@ -176,7 +189,8 @@ impl Case<'_> {
         });
         let seconds = begun.elapsed().as_secs_f64();
         running.ensure_alive()?;
-        Ok(counts.row(self.engine, self.policy, seconds, process::display(&command)))
+        let case = (self.engine, self.policy, self.hears);
+        Ok(counts.row(case, seconds, process::display(&command)))
     }
 
     fn command(&self, ports: [u16; 3]) -> anyhow::Result<Command> {
@@ -261,7 +275,12 @@ impl Counts {
         }
     }
 
-    fn row(&self, engine: Engine, policy: Policy, seconds: f64, command: String) -> Row {
+    fn row(
+        &self,
+        (engine, policy, hears): (Engine, Policy, Hears),
+        seconds: f64,
+        command: String,
+    ) -> Row {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let bad = [&self.without_plugin, &self.refused, &self.lost, &self.wrong].map(get);
         let succeeded = get(&self.succeeded);
@@ -270,6 +289,7 @@ impl Counts {
         Row {
             engine,
             policy,
+            hears,
             seconds,
             crashing: get(&self.crashing),
             others,
@@ -298,6 +318,34 @@ impl Engine {
             Self::Envoy => "envoy",
         }
     }
+}
+
+// === impl Hears ===
+
+impl Hears {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Both => "both",
+        }
+    }
+
+    /// The plugin as WebAssembly text.
+    fn module(self) -> String {
+        let text = include_str!("crash.wat");
+        let response = "(func (export \"proxy_on_response_headers\") (param i32 i32 i32) (result i32)\n    \
+                        (i32.const 0))\n)";
+        match self {
+            Self::Request => text.to_owned(),
+            Self::Both => text.trim_end().strip_suffix(')').unwrap_or(text).to_owned() + response,
+        }
+    }
+}
+
+/// All policies with both plugins.
+fn cases() -> impl Iterator<Item = (Policy, Hears)> {
+    let policies = [Policy::Closed, Policy::Reload, Policy::Open];
+    policies.into_iter().flat_map(|policy| [(policy, Hears::Request), (policy, Hears::Both)])
 }
 
 // === impl Policy ===
@@ -374,17 +422,18 @@ fn envoy_bootstrap(module: &Path, policy: Policy, [listen, upstream]: [u16; 2]) 
 /// A table in Markdown.
 fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| engine   | policy      | others  | succeeded | without the plugin | refused | lost | wrong \
+        "| engine   | policy      | hears   | others  | succeeded | without the plugin | refused | lost | wrong \
          | succeeded % |\n\
-         |----------|-------------|--------:|----------:|-------------------:|--------:|-----:|------:\
+         |----------|-------------|---------|--------:|----------:|-------------------:|--------:|-----:|------:\
          |------------:|\n",
     );
     for row in rows {
         let _ = writeln!(
             table,
-            "| {:<8} | {:<11} | {:>7} | {:>9} | {:>18} | {:>7} | {:>4} | {:>5} | {:>11.3} |",
+            "| {:<8} | {:<11} | {:<7} | {:>7} | {:>9} | {:>18} | {:>7} | {:>4} | {:>5} | {:>11.3} |",
             row.engine.name(),
             row.policy.envoy(),
+            row.hears.name(),
             row.others,
             row.succeeded,
             row.without_plugin,
@@ -414,7 +463,7 @@ mod tests {
             json: None,
         };
         ask(upstream.port, &options, &counts);
-        counts.row(Engine::Wasmplug, Policy::Open, 1.0, String::new())
+        counts.row((Engine::Wasmplug, Policy::Open, Hears::Both), 1.0, String::new())
     }
 
     #[test]
@@ -439,8 +488,11 @@ mod tests {
     }
 
     #[test]
-    fn the_module_is_one() {
-        assert!(wat::parse_str(include_str!("crash.wat")).is_ok());
+    fn both_plugins_are_modules() {
+        for (hears, callbacks) in [(Hears::Request, 0), (Hears::Both, 1)] {
+            assert!(wat::parse_str(hears.module()).is_ok());
+            assert_eq!(hears.module().matches("proxy_on_response_headers").count(), callbacks);
+        }
     }
 
     #[test]
