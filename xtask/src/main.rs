@@ -11,16 +11,20 @@
 )]
 
 mod bench;
+mod chaos;
 mod ci;
 mod conformance;
+mod crash;
 mod deny;
 mod deps;
 mod generate;
 mod plugins;
 mod process;
 mod repository;
+mod soak;
 mod tidy;
 mod tools;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -54,6 +58,12 @@ enum Task {
     Gen(generate::Options),
     /// Measure what a request costs in this proxy, in Envoy and in nginx.
     Bench(bench::Options),
+    /// Verify every answer while plugins, upstreams, clients and configurations break.
+    Chaos(chaos::Options),
+    /// Crash a plugin once in a thousand requests, and count what becomes of the others.
+    Crash(crash::Options),
+    /// Run a plugin of each language under a steady load, and watch memory and files.
+    Soak(soak::Options),
     /// Check licences, bans and sources of dependencies by cargo-deny.
     Deny,
 }
@@ -81,6 +91,9 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Deps => deps::run(&repository)?,
         Task::Gen(options) => generate::run(&repository, &options)?,
         Task::Bench(options) => bench::run(&repository, &options)?,
+        Task::Chaos(options) => chaos::run(&repository, &options)?,
+        Task::Crash(options) => crash::run(&repository, &options)?,
+        Task::Soak(options) => soak::run(&repository, &options)?,
         Task::Deny => deny::run(&repository)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -386,8 +386,24 @@ impl HttpStream {
         callback: Option<&TypedFunc<Params, u32>>,
         params: Params,
     ) -> Result<Option<u32>, Failure> {
+        if self.is_not_missed(callback.is_some()) {
+            return Ok(None);
+        }
         self.vm.announce_stream(self.id)?;
         self.vm.call_optional(self.id, name, callback, params)
+    }
+
+    /// Whether the VM has died before an event of which the plugin would not have heard, and holds
+    /// no headers of the stream.
+    ///
+    /// It has said all that it had to say about this stream, which need not end with the VM.
+    fn is_not_missed(&self, has_callback: bool) -> bool {
+        let holds = |context: &mut StreamContext| {
+            // Those of the response may be what it is about to be shown.
+            let has_more = context.response_body.is_some() || context.response_trailers.is_some();
+            context.request_headers.is_some() || context.response_headers.is_some() && has_more
+        };
+        !has_callback && self.vm.is_failed() && self.with(holds) == Some(false)
     }
 
     /// The same for headers, whose callbacks have two shapes.
@@ -398,6 +414,9 @@ impl HttpStream {
         count: u32,
         end_of_stream: bool,
     ) -> Result<Option<u32>, Failure> {
+        if self.is_not_missed(callback.is_some()) {
+            return Ok(None);
+        }
         self.vm.announce_stream(self.id)?;
         self.vm.call_headers(self.id, name, callback, count, end_of_stream)
     }

@@ -20,6 +20,7 @@ pub(crate) struct Refusal {
 
 /// Takes away what concerns the client's connection or what no client is believed, and brings the
 /// path into its one form.
+/// A head with more than `max_headers` headers is refused.
 ///
 /// # Errors
 /// The answer, if the request is to be refused.
@@ -27,9 +28,14 @@ pub(crate) fn admit<B>(
     request: &mut Request<B>,
     is_upgrade: bool,
     level: PathNormalization,
+    max_headers: usize,
 ) -> Result<(), Refusal> {
     let is_http1 = request.version() < Version::HTTP_2;
     let refuse = |reply: LocalReply| Refusal { reply, closes: is_http1 };
+    // In HTTP/1 they have been counted while they were read.
+    if request.headers().len() > max_headers {
+        return Err(refuse(local_reply::too_many_headers()));
+    }
     if let Some(reply) = refused_coding(request).or_else(|| refused_target(request)) {
         return Err(refuse(reply));
     }
@@ -60,9 +66,11 @@ fn refused_target<B>(request: &Request<B>) -> Option<LocalReply> {
     let (uri, method) = (request.uri(), request.method());
     let is_http = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
     let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    let has_lower_case = method.as_str().bytes().any(|byte| byte.is_ascii_lowercase());
+    // Who reads `PRI` may go on in HTTP/2. Source: RFC 9113, 11.6.
+    let is_unfit = |name: &str| name == "PRI" || name.bytes().any(|byte| byte.is_ascii_lowercase());
+    let is_unfit = is_unfit(method.as_str());
     match (method == Method::CONNECT, uri.path_and_query().is_some()) {
-        (false, true) if is_http && !has_user && !has_lower_case => None,
+        (false, true) if is_http && !has_user && !is_unfit => None,
         (true, false) if uri.port().is_some() => Some(local_reply::no_tunnel()),
         _ => Some(local_reply::bad_request()),
     }
@@ -103,7 +111,7 @@ mod tests {
         let request = Request::builder().uri(target);
         let request = hosts.iter().fold(request, |request, host| request.header(HOST, *host));
         let mut request = request.body(()).unwrap();
-        admit(&mut request, false, PathNormalization::Base).is_ok()
+        admit(&mut request, false, PathNormalization::Base, 100).is_ok()
     }
 
     #[test]
@@ -129,7 +137,8 @@ mod tests {
     fn tunnels_and_targets_without_a_path_are_refused() {
         let status = |method: Method, target: &str| {
             let request = Request::builder().method(method).uri(target).header(HOST, "a");
-            let admitted = admit(&mut request.body(()).unwrap(), false, PathNormalization::Base);
+            let admitted =
+                admit(&mut request.body(()).unwrap(), false, PathNormalization::Base, 100);
             admitted.err().map(|refusal| refusal.reply.status)
         };
         assert_eq!(status(Method::GET, "http://a"), None);
@@ -138,6 +147,7 @@ mod tests {
         assert_eq!(status(Method::GET, "http://user:word@a/"), Some(400));
         assert_eq!(status(Method::from_bytes(b"X-OWN").unwrap(), "/"), None);
         assert_eq!(status(Method::from_bytes(b"get").unwrap(), "/"), Some(400));
+        assert_eq!(status(Method::from_bytes(b"PRI").unwrap(), "/"), Some(400));
         assert_eq!(status(Method::GET, "a:80"), Some(400));
         assert_eq!(status(Method::GET, "a"), Some(400));
         assert_eq!(status(Method::OPTIONS, "*"), Some(404));
@@ -151,7 +161,8 @@ mod tests {
         for (coding, status) in [("chunked", None), ("Chunked", None), ("gzip, chunked", Some(501))]
         {
             let request = Request::builder().header(HOST, "a").header(TRANSFER_ENCODING, coding);
-            let admitted = admit(&mut request.body(()).unwrap(), false, PathNormalization::Base);
+            let admitted =
+                admit(&mut request.body(()).unwrap(), false, PathNormalization::Base, 100);
             assert_eq!(admitted.err().map(|refusal| refusal.reply.status), status, "{coding}");
         }
     }
@@ -162,16 +173,26 @@ mod tests {
         for name in ["x-envoy-internal", "x-forwarded-client-cert", "expect", "x-own"] {
             request.headers_mut().insert(name, HeaderValue::from_static("1"));
         }
-        admit(&mut request, false, PathNormalization::Base).unwrap();
+        admit(&mut request, false, PathNormalization::Base, 100).unwrap();
         let left: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["host", "x-own"]);
+    }
+
+    #[test]
+    fn as_many_headers_are_admitted_as_there_may_be() {
+        for (max, status) in [(2, None), (1, Some(431))] {
+            let request = Request::builder().header(HOST, "a").header("x-a", "b");
+            let mut request = request.version(Version::HTTP_2).body(()).unwrap();
+            let admitted = admit(&mut request, false, PathNormalization::Base, max);
+            assert_eq!(admitted.err().map(|refusal| refusal.reply.status), status);
+        }
     }
 
     #[test]
     fn who_is_refused_is_closed_unless_streams_are_apart() {
         for (version, closes) in [(Version::HTTP_11, true), (Version::HTTP_2, false)] {
             let mut request = Request::builder().uri("/").version(version).body(()).unwrap();
-            let refusal = admit(&mut request, false, PathNormalization::Base).unwrap_err();
+            let refusal = admit(&mut request, false, PathNormalization::Base, 100).unwrap_err();
             assert_eq!((refusal.reply.status, refusal.closes), (400, closes));
         }
     }

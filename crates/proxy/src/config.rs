@@ -74,6 +74,20 @@ pub struct ProxyLimits {
     pub headers: usize,
     /// Most bytes of one message's head. Default: 60 KiB. Source: Envoy.
     pub header_bytes: usize,
+    /// Most streams of one HTTP/2 connection at one time; further ones are refused.
+    ///
+    /// Default: 200. Source: hyper; RFC 9113, 6.5.2 asks for 100 or more.
+    pub concurrent_streams: usize,
+    /// Most streams of one HTTP/2 connection that the client has reset before anybody looked at
+    /// them; beyond it the connection is closed with `ENHANCE_YOUR_CALM`.
+    ///
+    /// Default: 20. Source: h2, against CVE-2023-44487.
+    pub pending_reset_streams: usize,
+    /// Most streams of one HTTP/2 connection that are reset because the client broke a rule;
+    /// beyond it the connection is closed with `ENHANCE_YOUR_CALM`.
+    ///
+    /// Default: 1024. Source: h2.
+    pub error_reset_streams: usize,
     /// Longest time from the first byte of a request to the end of its head. Default: 30 s.
     pub header_timeout: Duration,
     /// Longest time from accepting a connection until its PROXY header has come and its TLS
@@ -127,10 +141,13 @@ impl ProxyConfig {
 
 impl ProxyLimits {
     /// Names of all limits, as [`ProxyLimits::slot`] knows them.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 14] = [
         "buffer_bytes",
         "headers",
         "header_bytes",
+        "concurrent_streams",
+        "pending_reset_streams",
+        "error_reset_streams",
         "header_timeout",
         "handshake_timeout",
         "connect_timeout",
@@ -148,6 +165,9 @@ impl ProxyLimits {
             buffer_bytes,
             headers,
             header_bytes,
+            concurrent_streams,
+            pending_reset_streams,
+            error_reset_streams,
             header_timeout,
             handshake_timeout,
             connect_timeout,
@@ -161,6 +181,9 @@ impl ProxyLimits {
             "buffer_bytes" => LimitSlot::Bytes(buffer_bytes),
             "headers" => LimitSlot::Count(headers),
             "header_bytes" => LimitSlot::Bytes(header_bytes),
+            "concurrent_streams" => LimitSlot::Count(concurrent_streams),
+            "pending_reset_streams" => LimitSlot::Count(pending_reset_streams),
+            "error_reset_streams" => LimitSlot::Count(error_reset_streams),
             "header_timeout" => LimitSlot::Time(header_timeout),
             "handshake_timeout" => LimitSlot::Time(handshake_timeout),
             "connect_timeout" => LimitSlot::Time(connect_timeout),
@@ -171,6 +194,11 @@ impl ProxyLimits {
             "idle_upstream_connections" => LimitSlot::Count(idle_upstream_connections),
             _ => return None,
         })
+    }
+
+    /// [`ProxyLimits::concurrent_streams`] as HTTP/2 announces it.
+    pub(crate) fn announced_streams(&self) -> u32 {
+        u32::try_from(self.concurrent_streams).unwrap_or(u32::MAX)
     }
 
     /// [`ProxyLimits::header_bytes`] as HTTP/2 announces it.
@@ -185,6 +213,9 @@ impl Default for ProxyLimits {
             buffer_bytes: 1 << 20,
             headers: 100,
             header_bytes: 60 << 10,
+            concurrent_streams: 200,
+            pending_reset_streams: 20,
+            error_reset_streams: 1024,
             header_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(5),

@@ -26,8 +26,9 @@ use crate::peek::{Peek, Rewound};
 use crate::upstream::UpstreamIo;
 use crate::worker::Worker;
 
-/// The first bytes of HTTP/2's preface. Source: RFC 9113, section 3.4.
-const HTTP2_START: &[u8; 3] = b"PRI";
+/// HTTP/2's preface, whole: the HTTP library would wait for the rest of it without an end.
+/// Source: RFC 9113, section 3.4.
+const HTTP2_START: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Before the next try when a connection could not be accepted, so as not to spin. Source: ours.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes between network filters and HTTP, in each direction.
@@ -233,7 +234,12 @@ async fn serve_http<T>(
     };
     let result = if is_http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
-        builder.timer(TokioTimer::new()).max_header_list_size(limits.header_list_bytes());
+        builder
+            .timer(TokioTimer::new())
+            .max_header_list_size(limits.header_list_bytes())
+            .max_concurrent_streams(limits.announced_streams())
+            .max_pending_accept_reset_streams(limits.pending_reset_streams)
+            .max_local_error_reset_streams(limits.error_reset_streams);
         let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         drive(connection, http2::Connection::graceful_shutdown, stop).await
     } else {

@@ -56,7 +56,8 @@ pub(crate) async fn serve(
     let chain = worker.chain();
     let upgrade = upgrade::asked_for(&mut request);
     let level = chain.path_normalization();
-    if let Err(refusal) = admission::admit(&mut request, upgrade.is_some(), level) {
+    let max_headers = worker.config().limits.headers;
+    if let Err(refusal) = admission::admit(&mut request, upgrade.is_some(), level, max_headers) {
         return Ok(refuse(&worker, connection, &request, refusal));
     }
     if request.version() == Version::HTTP_2 {

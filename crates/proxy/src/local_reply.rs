@@ -170,6 +170,11 @@ pub(crate) fn bad_request() -> LocalReply {
     plain(400, "Bad Request".to_owned(), "http1.codec_error")
 }
 
+/// A head with more headers than one may have. Source: RFC 6585, 5; HTTP/1 is answered by hyper.
+pub(crate) fn too_many_headers() -> LocalReply {
+    plain(431, String::new(), "http2.too_many_headers")
+}
+
 /// A request whose path cannot be brought into its one form. Source: Envoy.
 pub(crate) fn refused_path(refused: RefusedPath) -> LocalReply {
     match refused {

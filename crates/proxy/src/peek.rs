@@ -4,9 +4,13 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+/// Before the next look at first bytes that came in pieces, so as not to spin. Source: ours.
+const PEEK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A connection whose first bytes can be looked at.
 pub(crate) trait Peek {
@@ -25,7 +29,22 @@ pub(crate) struct Rewound<T> {
 impl Peek for TcpStream {
     async fn begins_with<const N: usize>(&mut self, start: &[u8; N]) -> bool {
         let mut seen = [0; N];
-        matches!(self.peek(&mut seen).await, Ok(count) if seen.get(..count) == Some(start))
+        loop {
+            let Ok(count) = self.peek(&mut seen).await else { return false };
+            let so_far = seen.get(..count).unwrap_or_default();
+            if so_far.is_empty() || !start.starts_with(so_far) {
+                return false;
+            }
+            if count == N {
+                return true;
+            }
+            let ready = self.ready(Interest::READABLE).await;
+            if ready.is_ok_and(|ready| ready.is_read_closed()) {
+                return false;
+            }
+            // The system tells of bytes that are there, not of further ones.
+            tokio::time::sleep(PEEK_PAUSE).await;
+        }
     }
 }
 

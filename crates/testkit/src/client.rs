@@ -129,6 +129,22 @@ impl RawClient {
         Ok(rest)
     }
 
+    /// Reads so many bytes, whatever they mean.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the peer closes before, a timeout when they do not come.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        while self.buffer.len() < bytes.len() {
+            if self.fill().map_err(io::Error::other)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        bytes.copy_from_slice(&self.buffer[..bytes.len()]);
+        self.buffer.drain(..bytes.len());
+        Ok(())
+    }
+
     fn read(&mut self, head_only: bool) -> io::Result<Response> {
         let mut raw = Vec::new();
         self.read_wire(head_only, &mut raw).map_err(|error| {

@@ -1,0 +1,33 @@
+;; A plugin that marks every request, and traps where one has the header `x-crash`.
+(module
+  (import "env" "proxy_get_header_map_value"
+    (func $get (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_replace_header_map_value"
+    (func $replace (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 16) "x-crash")
+  (data (i32.const 32) "x-mark")
+  (data (i32.const 48) "in effect")
+  (global $free (mut i32) (i32.const 1024))
+  (func (export "proxy_abi_version_0_2_1"))
+  ;; What a callback is given is not needed any more when the next one comes.
+  (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
+    (local $at i32)
+    (if (i32.gt_u (i32.add (global.get $free) (local.get $size)) (i32.const 0x1f000))
+      (then (global.set $free (i32.const 1024))))
+    (local.set $at (global.get $free))
+    (global.set $free (i32.add (local.get $at)
+      (i32.and (i32.add (local.get $size) (i32.const 7)) (i32.const -8))))
+    (local.get $at))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (if (i32.eqz (call $get (i32.const 0) (i32.const 16) (i32.const 7)
+        (i32.const 0) (i32.const 4)))
+      (then (unreachable)))
+    (drop (call $replace (i32.const 0) (i32.const 32) (i32.const 6)
+      (i32.const 48) (i32.const 9)))
+    (i32.const 0))
+  (func (export "proxy_on_done") (param i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_delete") (param i32)))
