@@ -71,7 +71,6 @@ pub(crate) enum Answer {
 
 /// What a filter that answers later has to say, in the order in which it happened.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved at once; a box would cost an allocation")]
 pub(crate) enum Late {
     Answer(Side, Answer),
     Resume(Resume),

@@ -7,8 +7,8 @@ mod breakers;
 mod costs;
 mod front;
 mod rbac;
-mod upstreams;
 mod rollouts;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

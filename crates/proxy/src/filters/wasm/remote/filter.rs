@@ -225,7 +225,6 @@ impl RemoteFilter {
     }
 
     /// Hands something over. Gives it back if nobody takes it.
-    #[expect(clippy::result_large_err, reason = "it comes back as it was")]
     fn send(&mut self, event: Event) -> Result<(), Event> {
         let Some((thread, number)) = &self.thread else { return Err(event) };
         if self.state != State::Live {

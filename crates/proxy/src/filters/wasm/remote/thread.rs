@@ -40,7 +40,6 @@ struct RemoteStream {
 }
 
 /// Runs the plugin until no worker needs it any more.
-#[expect(clippy::needless_pass_by_value, reason = "they are the thread's own")]
 pub(super) fn run(
     spec: Arc<PluginSpec>,
     shared: (Arc<ProxyConfig>, Arc<Upstreams>),
