@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
 /// Before the next look at first bytes that came in pieces, so as not to spin. Source: ours.
@@ -39,7 +39,7 @@ impl Peek for TcpStream {
                 return true;
             }
             let ready = self.ready(Interest::READABLE).await;
-            if ready.is_ok_and(|ready| ready.is_read_closed()) {
+            if ready.is_ok_and(Ready::is_read_closed) {
                 return false;
             }
             // The system tells of bytes that are there, not of further ones.

@@ -14,6 +14,8 @@ use tokio::task::{JoinHandle, spawn_local};
 
 /// Most numbers of requests that are told apart; later ones are not looked at for repetition.
 const MAX_IDS: usize = 1 << 26;
+/// How often a request is sent at most.
+const MAX_TIMES: u8 = 2;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
 
@@ -52,13 +54,16 @@ pub(crate) struct Received {
     pub(crate) requests: Cell<u64>,
     /// Without the mark of the plugin that fails closed.
     pub(crate) unmarked: Cell<u64>,
-    /// The same request a second time.
+    /// The same request once more, which is safe: it changes nothing, and was not answered.
+    pub(crate) retried: Cell<u64>,
+    /// The same request once more, although it was answered, or is not safe to send again.
     pub(crate) repeated: Cell<u64>,
     /// With another body than was sent, or framed in two ways, or not readable.
     pub(crate) mangled: Cell<u64>,
     pub(crate) open: Cell<u64>,
     first_wrong: RefCell<Option<String>>,
-    seen: RefCell<Vec<u64>>,
+    /// How often each number came.
+    seen: RefCell<Vec<u8>>,
 }
 
 /// Two running servers: one that answers, and one that never does. They end when this is dropped.
@@ -74,6 +79,7 @@ pub(crate) struct Upstream {
 
 /// A request as a strict reader reads it.
 struct Request {
+    method: String,
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -246,23 +252,27 @@ impl Received {
             let wrong = format!("{} bytes of a body of {length}: {}", request.body.len(), about());
             self.note(&self.mangled, &wrong);
         }
-        if self.is_repeated(id) {
-            self.note(&self.repeated, &format!("twice: {}", about()));
+        match self.times(id) {
+            0..=1 => {}
+            2..=MAX_TIMES if request.may_be_sent_again() => {
+                self.retried.set(self.retried.get() + 1);
+            }
+            times => self.note(&self.repeated, &format!("{times} times: {}", about())),
         }
     }
 
-    fn is_repeated(&self, id: u64) -> bool {
-        let (word, bit) = (usize::try_from(id / 64).unwrap_or(MAX_IDS), 1_u64 << (id % 64));
-        if word >= MAX_IDS / 64 {
-            return false;
+    /// How often this number has come by now; 0 if it is too large to be known.
+    fn times(&self, id: u64) -> u8 {
+        let index = usize::try_from(id).unwrap_or(MAX_IDS);
+        if index >= MAX_IDS {
+            return 0;
         }
         let mut seen = self.seen.borrow_mut();
-        if seen.len() <= word {
-            seen.resize(word + 1, 0);
+        if seen.len() <= index {
+            seen.resize(index + 1, 0);
         }
-        let was_seen = seen[word] & bit != 0;
-        seen[word] |= bit;
-        was_seen
+        seen[index] = seen[index].saturating_add(1);
+        seen[index]
     }
 }
 
@@ -272,6 +282,13 @@ impl Request {
     fn header(&self, wanted: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(name, _)| name == wanted);
         found.next().filter(|_| found.next().is_none()).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether nobody knows that it was received, and it changes nothing. Source: RFC 9110, 9.2.2.
+    fn may_be_sent_again(&self) -> bool {
+        let behaviour = self.header("x-behaviour").and_then(Behaviour::named);
+        let is_unanswered = matches!(behaviour, Some(Behaviour::Close | Behaviour::Reset));
+        is_unanswered && self.method == "GET"
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -299,8 +316,9 @@ async fn read_request(
                 });
                 let headers = pairs.collect();
                 let path = head.path.unwrap_or_default().to_owned();
+                let method = head.method.unwrap_or_default().to_owned();
                 buffer.drain(..length);
-                break Request { path, headers, body: Vec::new() };
+                break Request { method, path, headers, body: Vec::new() };
             }
             httparse::Status::Partial if !fill(stream, buffer).await => return Ok(None),
             httparse::Status::Partial => {}

@@ -154,7 +154,9 @@ fn beside_a_death(further: &str) -> Option<(u16, String)> {
     let waits = [Arc::clone(&asked), Arc::clone(&dead)];
     let upstream = RawUpstream::start(move |mut stream| {
         let head = read_head(&mut stream);
-        waits.iter().for_each(|barrier| drop(barrier.wait()));
+        for barrier in &waits {
+            barrier.wait();
+        }
         let seen = if head.contains("x-seen: yes") { "seen" } else { "none" };
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{seen}");
         stream.write_all(answer.as_bytes()).unwrap();
