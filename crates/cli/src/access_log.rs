@@ -1,14 +1,18 @@
 //! Where lines about requests go: a file, or standard output.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use fs_err::File;
+use tokio::runtime::Runtime;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};
 use wasmplug_proxy::{AccessLog, AccessLogFormat, AccessLogSink};
 
 use crate::args::{AccessLogEncoding, RunArguments};
+use crate::signals::hang_ups;
 
 /// Lines that wait to be written; what comes beyond is lost, and counted. Source: ours.
 const WAITING_LINES: usize = 65_536;
@@ -20,12 +24,22 @@ struct Writer {
     lost: ErrorCounter,
 }
 
+/// A file that is opened anew after a hang-up signal: another program has moved it away.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    is_moved: Arc<AtomicBool>,
+}
+
 /// Opens the access log that the arguments ask for. What was logged is written out when the guard is
 /// dropped.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub(crate) fn open(arguments: &RunArguments) -> anyhow::Result<Option<(AccessLog, WorkerGuard)>> {
+pub(crate) fn open(
+    arguments: &RunArguments,
+    runtime: &Runtime,
+) -> anyhow::Result<Option<(AccessLog, WorkerGuard)>> {
     let Some(path) = &arguments.access_log else { return Ok(None) };
     let builder = tracing_appender::non_blocking::NonBlockingBuilder::default()
         .lossy(true)
@@ -34,8 +48,9 @@ pub(crate) fn open(arguments: &RunArguments) -> anyhow::Result<Option<(AccessLog
     let (lines, guard) = if path == Path::new("-") {
         builder.finish(std::io::stdout())
     } else {
-        let file = fs_err::OpenOptions::new().create(true).append(true).open(path);
-        builder.finish(file.context("cannot open the access log")?)
+        let file = LogFile::open(path).context("cannot open the access log")?;
+        file.follow_hang_ups(runtime)?;
+        builder.finish(file)
     };
     let format = match arguments.access_log_format {
         AccessLogEncoding::Text => AccessLogFormat::Text,
@@ -43,6 +58,46 @@ pub(crate) fn open(arguments: &RunArguments) -> anyhow::Result<Option<(AccessLog
     };
     let sink = Arc::new(Writer { lost: lines.error_counter(), lines });
     Ok(Some((AccessLog { format, sink }, guard)))
+}
+
+// === impl LogFile ===
+
+impl LogFile {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        let file = append_to(path)?;
+        Ok(Self { path: path.to_owned(), file, is_moved: Arc::default() })
+    }
+
+    fn follow_hang_ups(&self, runtime: &Runtime) -> anyhow::Result<()> {
+        let (mut signals, is_moved) = (hang_ups(runtime)?, Arc::clone(&self.is_moved));
+        runtime.spawn(async move {
+            while signals.recv().await.is_some() {
+                is_moved.store(true, Ordering::Relaxed);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl std::io::Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.is_moved.swap(false, Ordering::Relaxed) {
+            match append_to(&self.path) {
+                Ok(file) => self.file = file,
+                // The old one is better than none.
+                Err(error) => tracing::error!(error = %error, "cannot open the access log anew"),
+            }
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn append_to(path: &Path) -> std::io::Result<File> {
+    fs_err::OpenOptions::new().create(true).append(true).open(path)
 }
 
 // === impl Writer ===

@@ -109,6 +109,7 @@ Examples:
   wasmplug run -f bookinfo.yaml plugins/ --upstream localhost:9080 --workload productpage-v1
   wasmplug run -f p.yaml --upstream localhost:3000 --cluster api=localhost:4000 --route /api=api
   wasmplug run -f p.yaml --upstream localhost:3000 --access-log - --access-log-format json
+  wasmplug run -f p.yaml --upstream localhost:3000 --handover /run/wasmplug/handover
   wasmplug run -f p.yaml --upstream localhost:3000 --limit callback_deadline=50ms
   wasmplug run -f p.yaml --upstream 10.0.0.1:80,10.0.0.2:80 --load-balancing round-robin
   wasmplug run -f p.yaml --upstream https://api.example.com --upstream-ca corporate.pem
@@ -169,6 +170,10 @@ pub(crate) struct RunArguments {
     /// How a line of the access log is written: in Istio's default text format, or as JSON.
     #[arg(long, value_enum, default_value_t = AccessLogEncoding::Text, requires = "access_log")]
     pub(crate) access_log_format: AccessLogEncoding,
+    /// Take the listening sockets over from the process that was started with the same path, and hand
+    /// them over to the next one: no connection is refused while one takes the other's place.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) handover: Option<PathBuf>,
     /// Limit of the proxy or of every plugin's VM, as NAME=VALUE; may be repeated. Names, units and
     /// defaults: docs/limits.md.
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limits::parse)]

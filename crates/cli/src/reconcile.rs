@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 use wasmplug_api::{Plan, PlannedFilter, PlannedPlugin, PluginPhase, Resource, Severity, plan};
 use wasmplug_proxy::{
@@ -35,6 +37,8 @@ enum Event {
     Retry,
     /// It is time to look at tags.
     Refresh,
+    /// Somebody asks for everything to be looked at.
+    Reload,
     /// Keys of token issuers are due.
     Keys,
 }
@@ -146,12 +150,16 @@ impl Reconciler {
         mut plan: Plan,
         mut sources: Sources,
         proxy: &Proxy,
+        reload: &mut Signal,
+        serving: oneshot::Sender<()>,
     ) -> anyhow::Result<()> {
         let (_watcher, mut changes) = sources.watch()?;
         // Fetching and compiling may take seconds, and nothing is served before.
         announce(&plan);
         let mut applied = self.apply(&plan, &sources, proxy, false).await;
         applied.talk();
+        // Nobody may want to know.
+        let _ = serving.send(());
         let mut retry = FIRST_RETRY;
         let mut retry_at = Instant::now() + retry;
         let period = self.refresh_interval.unwrap_or(LONGEST_RETRY);
@@ -169,6 +177,8 @@ impl Reconciler {
                     }
                     Event::Change
                 }
+                // Cancel-safe: a signal.
+                _ = reload.recv() => Event::Reload,
                 // Cancel-safe: a timer.
                 () = tokio::time::sleep_until(retry_at), if applied.may_mend => Event::Retry,
                 // Cancel-safe: a tick that is not taken stays due.
@@ -188,6 +198,11 @@ impl Reconciler {
                     continue;
                 }
             }
+            if event == Event::Reload {
+                output::talk("reading everything anew");
+                // What has not changed is looked at all the same.
+                self.read_again(&mut sources);
+            }
             plan = match self.plan(&sources) {
                 Ok(plan) => plan,
                 Err(error) => {
@@ -195,12 +210,13 @@ impl Reconciler {
                     continue;
                 }
             };
-            let is_refresh = event == Event::Refresh;
+            let is_refresh = matches!(event, Event::Refresh | Event::Reload);
             let next = self.apply(&plan, &sources, proxy, is_refresh).await;
-            applied = next.told_after(&applied, event == Event::Change);
+            let is_asked = matches!(event, Event::Change | Event::Reload);
+            applied = next.told_after(&applied, is_asked);
             retry = match event {
                 Event::Retry => retry.saturating_mul(2).min(LONGEST_RETRY),
-                Event::Change | Event::Refresh | Event::Keys => FIRST_RETRY,
+                _ => FIRST_RETRY,
             };
             retry_at = Instant::now() + retry;
         }

@@ -49,10 +49,17 @@ pub(crate) async fn accept(
             // Cancel-safe: a connection is either accepted or stays in the queue.
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
+                    let Some(place) = worker.connections().enter() else {
+                        worker.metrics().count_refused_connection();
+                        continue;
+                    };
                     // Different on each worker.
                     last_id = last_id.saturating_add(worker.id_step());
                     let connection = serve_connection(Rc::clone(&worker), stream, last_id, for_connections.clone());
-                    connections.spawn_local(connection);
+                    connections.spawn_local(async move {
+                        let _place = place;
+                        connection.await;
+                    });
                 }
                 Err(error) => {
                     // Out of file descriptors, or the client is gone already: others may still come.

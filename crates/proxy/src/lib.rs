@@ -22,10 +22,12 @@ mod callout;
 mod chain;
 mod config;
 mod connection;
+mod connection_limit;
 mod exchange;
 mod executor;
 mod filter;
 mod filters;
+mod handover;
 mod hop_by_hop;
 mod idle;
 mod key_store;
@@ -55,6 +57,7 @@ pub use self::config::{ListenerProtocol, ProxyConfig, ProxyLimits};
 pub use self::filters::built_in::BuiltInSpec;
 pub use self::filters::jwt_authn::KeyProblem;
 pub use self::filters::stats::StatsSpec;
+pub use self::handover::{HandoverError, HandoverPoint, Inheritance, Sockets};
 pub use self::listener::{
     ClientAuth, TlsCredentials, TlsCredentialsError, TlsListener, TlsMode, TlsOptions, TlsSettings,
 };

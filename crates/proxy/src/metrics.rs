@@ -39,6 +39,7 @@ pub(crate) struct WorkerMetrics {
     resets: AtomicU64,
     connections: AtomicU64,
     open_connections: AtomicU64,
+    refused_connections: AtomicU64,
     /// What became of connections before anything was served on them.
     pub(crate) front: FrontMetrics,
     /// Decisions of policies about requests.
@@ -92,6 +93,11 @@ impl WorkerMetrics {
         }
     }
 
+    /// Counts a connection beyond the limit.
+    pub(crate) fn count_refused_connection(&self) {
+        bump(&self.refused_connections);
+    }
+
     pub(crate) fn connection_opened(&self) -> OpenConnection<'_> {
         bump(&self.connections);
         self.open_connections.fetch_add(1, Ordering::Relaxed);
@@ -142,6 +148,11 @@ impl ProxyCollector {
                 self.sum(|w| &w.resets),
             ),
             ("envoy_http_downstream_cx", "Connections from clients", self.sum(|w| &w.connections)),
+            (
+                "envoy_listener_downstream_cx_overflow",
+                "Connections from clients that were closed because there were too many",
+                self.sum(|w| &w.refused_connections),
+            ),
         ];
         for (name, help, value) in counters {
             encode(out, name, help, MetricType::Counter, &plain(value))?;

@@ -1,8 +1,8 @@
 //! Starting and stopping the whole data plane.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,6 +11,8 @@ use wasmplug_host::Host;
 
 use crate::admin::{Admin, AdminState};
 use crate::config::{ListenerProtocol, ProxyConfig};
+use crate::connection_limit::ConnectionLimit;
+use crate::handover::Sockets;
 use crate::listener::{Front, TlsListener};
 use crate::metrics::{WorkerMetrics, registry};
 use crate::route::DEFAULT_CLUSTER;
@@ -33,6 +35,8 @@ pub struct Proxy {
     applied: Vec<Arc<AtomicU64>>,
     applied_changed: Arc<Notify>,
     threads: Vec<JoinHandle<std::io::Result<()>>>,
+    /// For a successor; gone once this proxy is told to stop.
+    sockets: Option<Arc<Sockets>>,
 }
 
 /// Why the data plane does not start.
@@ -48,6 +52,18 @@ pub enum StartProxyError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Sockets were handed over that listen elsewhere.
+    #[error(
+        "the process before listens on `{found}` for {purpose}, and this one is to on `{wanted}`"
+    )]
+    Inherited {
+        /// Where they listen.
+        found: SocketAddr,
+        /// Where they should.
+        wanted: SocketAddr,
+        /// What they are for.
+        purpose: &'static str,
     },
     /// A route leads nowhere.
     #[error("the route `{route}` goes to the cluster `{cluster}`, which does not exist")]
@@ -68,8 +84,16 @@ pub enum StartProxyError {
 // === impl StartProxyError ===
 
 impl StartProxyError {
+    fn listen(address: SocketAddr, purpose: &'static str, source: std::io::Error) -> Self {
+        Self::Listen { address, purpose, source }
+    }
+
     /// What could be done about it.
     pub fn hint(&self) -> Option<String> {
+        if let Self::Inherited { found, purpose, .. } = self {
+            let option = if *purpose == "admin" { "--admin" } else { "--listen" };
+            return Some(format!("give `{option} {found}`, or stop the other process first"));
+        }
         if let Self::UnknownCluster { cluster, .. } = self {
             return Some(format!("name it with `--cluster {cluster}=HOST:PORT`"));
         }
@@ -101,21 +125,31 @@ impl Proxy {
     /// # Errors
     /// [`StartProxyError`] if an address is taken or a thread cannot be started.
     pub fn start(config: ProxyConfig, host: Arc<Host>) -> Result<Self, StartProxyError> {
+        Self::start_on(None, config, host)
+    }
+
+    /// The same on sockets that another process handed over. There are then at least as many workers
+    /// as sockets, because connections wait in each of them.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`], and [`StartProxyError::Inherited`].
+    pub fn start_on(
+        inherited: Option<Sockets>,
+        mut config: ProxyConfig,
+        host: Arc<Host>,
+    ) -> Result<Self, StartProxyError> {
         check_routes(&config)?;
         let upstreams = Upstreams::new(&config)?;
-        let workers = config.workers.max(1);
-        let listeners = bind_workers(config.listen, workers)?;
-        let listen = match listeners.first() {
-            Some(listener) => local_address(listener, config.listen, "traffic")?,
-            None => config.listen,
-        };
-        let admin_listener =
-            config.admin.map(|address| bind(address, false, "admin")).transpose()?;
+        let sockets = Sockets::open(inherited, &config)?;
+        config.workers = sockets.traffic.len();
+        let listen = local_address(sockets.traffic.first(), config.listen, "traffic")?;
+        let (listeners, admin_listener) = sockets.duplicate(config.listen)?;
         let publisher = Publisher::new();
         let (stop, stopped) = watch::channel(false);
         let applied_changed = Arc::new(Notify::new());
         let tls = config.tls.clone().map(|settings| Arc::new(TlsListener::new(settings)));
         let front = front(&config, tls.clone());
+        let connections = ConnectionLimit::new(config.limits.connections);
         let config = Arc::new(config);
         let mut proxy = Self {
             listen,
@@ -127,6 +161,7 @@ impl Proxy {
             applied: Vec::new(),
             applied_changed,
             threads: Vec::new(),
+            sockets: Some(Arc::new(sockets)),
         };
         let mut all_metrics = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -141,6 +176,7 @@ impl Proxy {
                 host: Arc::clone(&host),
                 listener,
                 front: front.clone(),
+                connections: Arc::clone(&connections),
                 snapshots: proxy.publisher.subscribe(),
                 stop: stopped.clone(),
                 metrics,
@@ -154,7 +190,7 @@ impl Proxy {
             proxy.spawn("resolver".into(), move || resolver.run(stopped))?;
         }
         if let (Some(listener), Some(address)) = (admin_listener, config.admin) {
-            proxy.admin = Some(local_address(&listener, address, "admin")?);
+            proxy.admin = Some(local_address(Some(&listener), address, "admin")?);
             let state = AdminState {
                 publisher: proxy.publisher.clone(),
                 registry: registry(
@@ -176,6 +212,11 @@ impl Proxy {
     /// Where clients connect.
     pub fn listen_address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.applied.len()
     }
 
     /// Where the admin pages are.
@@ -228,7 +269,14 @@ impl Proxy {
         Ok(())
     }
 
+    /// The listening sockets, to be handed over. They are gone once the proxy is told to stop.
+    pub fn sockets(&self) -> Weak<Sockets> {
+        self.sockets.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+
     fn join(&mut self) {
+        // First, so that nobody can connect where nobody accepts.
+        self.sockets = None;
         self.stop.send_replace(true);
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -264,6 +312,62 @@ fn check_routes(config: &ProxyConfig) -> Result<(), StartProxyError> {
     })
 }
 
+// === impl Sockets ===
+
+impl Sockets {
+    /// Takes what was inherited, and binds what is missing.
+    fn open(inherited: Option<Self>, config: &ProxyConfig) -> Result<Self, StartProxyError> {
+        let workers = config.workers.max(1);
+        let (traffic, admin) = match inherited {
+            None => (bind_workers(config.listen, workers)?, None),
+            Some(Self { traffic, admin }) => (traffic, admin),
+        };
+        let mut sockets = Self { traffic, admin: admin.filter(|_| config.admin.is_some()) };
+        sockets.check(config.listen, config.admin)?;
+        // Two workers may accept from one socket.
+        let count = sockets.traffic.len();
+        for index in count..workers {
+            let same = sockets.traffic.get(index % count.max(1));
+            let same = same.map(TcpListener::try_clone).transpose();
+            let error = |source| StartProxyError::listen(config.listen, "traffic", source);
+            sockets.traffic.extend(same.map_err(error)?);
+        }
+        if let (None, Some(address)) = (&sockets.admin, config.admin) {
+            sockets.admin = Some(bind(address, false, "admin")?);
+        }
+        Ok(sockets)
+    }
+
+    /// Whether what was inherited is where it is wanted; a port of 0 is any.
+    fn check(&self, listen: SocketAddr, admin: Option<SocketAddr>) -> Result<(), StartProxyError> {
+        let is_other = |found: &SocketAddr, wanted: SocketAddr| {
+            *found != wanted && !(wanted.port() == 0 && found.ip() == wanted.ip())
+        };
+        let traffic = (self.traffic.first(), Some(listen), "traffic");
+        for (socket, wanted, purpose) in [traffic, (self.admin.as_ref(), admin, "admin")] {
+            let found = socket.and_then(|socket| socket.local_addr().ok());
+            if let (Some(found), Some(wanted)) = (found, wanted)
+                && is_other(&found, wanted)
+            {
+                return Err(StartProxyError::Inherited { found, wanted, purpose });
+            }
+        }
+        Ok(())
+    }
+
+    /// The same sockets once more, for the threads that accept.
+    fn duplicate(
+        &self,
+        address: SocketAddr,
+    ) -> Result<(Vec<TcpListener>, Option<TcpListener>), StartProxyError> {
+        let error = |source| StartProxyError::listen(address, "traffic", source);
+        let traffic = self.traffic.iter().map(TcpListener::try_clone);
+        let traffic = traffic.collect::<std::io::Result<_>>().map_err(error)?;
+        let admin = self.admin.as_ref().map(TcpListener::try_clone).transpose().map_err(error)?;
+        Ok((traffic, admin))
+    }
+}
+
 /// One socket per worker on the same address; the system spreads connections over them.
 fn bind_workers(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, StartProxyError> {
     if workers == 1 {
@@ -271,7 +375,7 @@ fn bind_workers(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>,
     }
     // A shared port can be bound again by anybody of the same user: look first whether it is free.
     let probe = bind(address, false, "traffic")?;
-    let address = local_address(&probe, address, "traffic")?;
+    let address = local_address(Some(&probe), address, "traffic")?;
     drop(probe);
     (0..workers).map(|_| bind(address, true, "traffic")).collect()
 }
@@ -294,9 +398,11 @@ fn bind(
 }
 
 fn local_address(
-    listener: &TcpListener,
+    listener: Option<&TcpListener>,
     address: SocketAddr,
     purpose: &'static str,
 ) -> Result<SocketAddr, StartProxyError> {
-    listener.local_addr().map_err(|source| StartProxyError::Listen { address, purpose, source })
+    let found = listener.map(TcpListener::local_addr).transpose();
+    let found = found.map_err(|source| StartProxyError::listen(address, purpose, source))?;
+    Ok(found.unwrap_or(address))
 }

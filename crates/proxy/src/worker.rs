@@ -20,6 +20,7 @@ use crate::attributes::Surroundings;
 use crate::callout::Clusters;
 use crate::config::ProxyConfig;
 use crate::connection;
+use crate::connection_limit::ConnectionLimit;
 use crate::filters::AnyFactory;
 use crate::filters::rollout::RolloutFactory;
 use crate::filters::stats::WorkerStats;
@@ -47,6 +48,8 @@ pub(crate) struct WorkerSeed {
     pub(crate) listener: TcpListener,
     /// What stands in front of connections; `None` if nothing does.
     pub(crate) front: Option<Arc<Front>>,
+    /// What all workers' connections together are bounded by.
+    pub(crate) connections: Arc<ConnectionLimit>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -60,6 +63,7 @@ pub(crate) struct WorkerSeed {
 pub(crate) struct Worker {
     config: Arc<ProxyConfig>,
     front: Option<Arc<Front>>,
+    connections: Arc<ConnectionLimit>,
     home: Rc<PluginHome>,
     chain: RefCell<Rc<WorkerChain>>,
     metrics: Arc<WorkerMetrics>,
@@ -125,6 +129,7 @@ impl WorkerSeed {
         let worker = Rc::new(Worker {
             config: self.config,
             front: self.front,
+            connections: self.connections,
             home,
             chain: RefCell::default(),
             metrics: self.metrics,
@@ -197,6 +202,10 @@ impl WorkerSeed {
 impl Worker {
     pub(crate) fn config(&self) -> &ProxyConfig {
         &self.config
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<ConnectionLimit> {
+        &self.connections
     }
 
     pub(crate) fn front(&self) -> Option<&Front> {

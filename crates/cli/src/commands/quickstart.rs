@@ -13,12 +13,13 @@ use wasmplug_module::{ModuleStore, StoreOptions};
 use wasmplug_proxy::{Proxy, ProxyConfig, PullOptions, SnapshotBuilder};
 use wasmplug_testkit::{Image, Registry, RegistryThread, Upstream, UpstreamThread};
 
-use super::run::{StopSignals, start_proxy};
+use super::run::start_proxy;
 use crate::args::{ExamplePlugin, QuickstartArguments};
 use crate::diagnostics::Paint;
 use crate::environment::Environment;
 use crate::logging::{self, PluginLog};
 use crate::output;
+use crate::signals::StopSignals;
 
 const RATE_LIMIT_RUST: &[u8] = include_bytes!("../../../../plugins/prebuilt/rate-limit-rust.wasm");
 const RATE_LIMIT_GO: &[u8] = include_bytes!("../../../../plugins/prebuilt/rate-limit-go.wasm");

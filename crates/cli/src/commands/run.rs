@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
 use wasmplug_api::{Workload, WorkloadRole};
 use wasmplug_host::{Host, Limits};
 use wasmplug_proxy::{
     ClientAuth, ClusterConfig, ListenerProtocol, Node, Proxy, ProxyConfig, ProxyLimits,
-    SnapshotBuilder, StartProxyError, TlsMode, TlsSettings,
+    SnapshotBuilder, Sockets, StartProxyError, TlsMode, TlsSettings,
 };
 
 use crate::access_log;
@@ -19,9 +19,11 @@ use crate::chain::counted;
 use crate::credentials::{Contents, CredentialFiles};
 use crate::diagnostics::WithHint;
 use crate::environment::Environment;
+use crate::handover;
 use crate::logging::{self, PluginLog};
 use crate::output;
 use crate::reconcile::Reconciler;
+use crate::signals::{StopSignals, hang_ups};
 use crate::sources::Sources;
 use crate::store;
 use crate::target::Target;
@@ -32,6 +34,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut stop = StopSignals::take_over(&runtime)?;
+    let mut reload = hang_ups(&runtime)?;
     let host = Arc::new(Host::new()?.with_log_sink(Arc::new(PluginLog)));
     let store = Arc::new(store::open(&arguments.store, environment)?);
     let (workload, clusters) = (arguments.workload.clone(), clusters(arguments));
@@ -50,7 +53,7 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
     // Before anybody can connect: a plan that is refused must not look like a proxy that starts.
     let plan = reconciler.plan(&sources)?;
     let target = Target::find(&arguments.workload, &sources.resources())?;
-    let (access_log, _access_log_writer) = access_log::open(arguments)?.unzip();
+    let (access_log, _access_log_writer) = access_log::open(arguments, &runtime)?.unzip();
     let credentials = Credentials::read(arguments, &runtime)?;
     let config = ProxyConfig {
         access_log,
@@ -58,13 +61,18 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> anyhow
         tls: credentials.as_ref().map(|of| of.settings.clone()),
         ..proxy_config(arguments, node(&target.workload), environment)?
     };
-    let workers = config.workers;
-    let proxy = start_proxy(config, host)?;
-    announce(arguments, &sources, &proxy, credentials.as_ref(), workers);
+    let (inheritance, sockets) = handover::take(arguments.handover.as_deref())?;
+    let proxy = start_proxy_on(sockets, config, host)?;
+    announce(arguments, &sources, &proxy, credentials.as_ref());
+    let (serving, is_serving) = oneshot::channel();
     let result = runtime.block_on(async {
         tokio::select! {
             // Cancel-safe: what is not applied when the process ends matters to nobody.
-            result = reconciler.follow(plan, sources, &proxy) => result,
+            result = reconciler.follow(plan, sources, &proxy, &mut reload, serving) => result,
+            // Cancel-safe: a successor that is not served waits in vain, and says so.
+            result = handover::serve(arguments.handover.as_deref(), inheritance, is_serving, &proxy) => {
+                result
+            }
             // Cancel-safe: new connections are nobody's business when the process ends.
             result = Credentials::follow(credentials, &proxy) => result,
             // Cancel-safe: a signal.
@@ -81,7 +89,6 @@ fn announce(
     sources: &Sources,
     proxy: &Proxy,
     credentials: Option<&Credentials>,
-    workers: usize,
 ) {
     let (scheme, listener_scheme) = match (arguments.protocol, credentials.is_some()) {
         (Protocol::Http, false) => ("http", "http"),
@@ -99,7 +106,7 @@ fn announce(
         "listening on {listener_scheme}://{}, upstream {scheme}://{}, {}",
         proxy.listen_address(),
         arguments.upstream,
-        counted(workers, "worker")
+        counted(proxy.workers(), "worker")
     ));
     if let Some(credentials) = credentials {
         output::talk(credentials.about());
@@ -111,7 +118,16 @@ fn announce(
 
 /// Starts the data plane, with a hint if it does not.
 pub(super) fn start_proxy(config: ProxyConfig, host: Arc<Host>) -> anyhow::Result<Proxy> {
-    Proxy::start(config, host).map_err(|error: StartProxyError| {
+    start_proxy_on(None, config, host)
+}
+
+/// The same on sockets that were handed over.
+fn start_proxy_on(
+    sockets: Option<Sockets>,
+    config: ProxyConfig,
+    host: Arc<Host>,
+) -> anyhow::Result<Proxy> {
+    Proxy::start_on(sockets, config, host).map_err(|error: StartProxyError| {
         let hint = error.hint();
         WithHint::wrap(error, hint)
     })
@@ -123,12 +139,6 @@ struct Credentials {
     contents: Contents,
     settings: TlsSettings,
     reload: Signal,
-}
-
-/// Ctrl-C and requests to terminate, noticed from the moment this is made.
-pub(super) struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
 }
 
 // === impl Credentials ===
@@ -146,8 +156,7 @@ impl Credentials {
         let contents = files.read()?;
         let credentials = files.load(&contents)?;
         let settings = TlsSettings { credentials, mode: arguments.listener.tls_mode.into() };
-        let _context = runtime.enter();
-        let reload = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+        let reload = hang_ups(runtime)?;
         Ok(Some(Self { files, contents, settings, reload }))
     }
 
@@ -173,28 +182,6 @@ impl Credentials {
             }
             _ => std::future::pending().await,
         }
-    }
-}
-
-// === impl StopSignals ===
-
-impl StopSignals {
-    /// Takes both signals over from the system, which would end the process at once.
-    pub(super) fn take_over(runtime: &Runtime) -> anyhow::Result<Self> {
-        let _context = runtime.enter();
-        let interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
-        let terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
-        Ok(Self { interrupt, terminate })
-    }
-
-    /// Waits for the first of them.
-    pub(super) async fn wait(&mut self) {
-        tokio::select! {
-            // Cancel-safe: both are signals.
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        output::talk("stopping: open requests may end");
     }
 }
 

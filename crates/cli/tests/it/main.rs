@@ -8,6 +8,7 @@ mod authorizers;
 mod errors;
 mod examples;
 mod explain;
+mod handover;
 mod limits;
 mod modules;
 mod process;

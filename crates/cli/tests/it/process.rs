@@ -83,7 +83,12 @@ impl Running {
     /// The same, with any upstream.
     pub(crate) fn start_to(folder: &Path, upstream: &str, arguments: &[&str]) -> Self {
         let mut all = vec!["run", "--upstream", upstream];
-        all.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"]);
+        for default in [["--listen", "127.0.0.1:0"], ["--admin", "127.0.0.1:0"], ["--workers", "1"]]
+        {
+            if !arguments.contains(&default[0]) {
+                all.extend(default);
+            }
+        }
         all.extend(arguments);
         Self::start_command(command(folder, &all)).0
     }
@@ -139,7 +144,13 @@ impl Running {
         self.lines.iter().collect()
     }
 
-    /// Asks the process to read its certificate again.
+    /// Waits for the process to end by itself, and returns what it said meanwhile.
+    pub(crate) fn wait(mut self) -> Vec<String> {
+        assert!(self.child.wait().unwrap().success());
+        self.lines.iter().collect()
+    }
+
+    /// Asks the process to read everything again.
     pub(crate) fn hang_up(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());

@@ -1,6 +1,6 @@
 //! How much is held for a plugin.
 
-use crate::harness::{Plugin, Running, Setup};
+use crate::harness::{Plugin, Running, Setup, eventually};
 
 const LIMIT: usize = 16 << 10;
 
@@ -83,4 +83,21 @@ fn too_many_headers_are_refused() {
         |count| proxy.exchange(format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", others(count)));
     assert_eq!(send(10).status, 200);
     assert_eq!(send(11).status, 431);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_until_one_ends() {
+    let setup = Setup::new().tune(|config| {
+        config.limits.connections = 2;
+        config.workers = 2;
+    });
+    let proxy = setup.start();
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    assert_eq!(first.get("/").unwrap().status, 200);
+    assert_eq!(second.get("/").unwrap().status, 200);
+    assert!(proxy.client().get("/").is_err());
+    drop(first);
+    // Its place is free when its worker has noticed.
+    eventually(|| proxy.client().get("/").is_ok());
+    assert_eq!(second.get("/").unwrap().status, 200);
 }
