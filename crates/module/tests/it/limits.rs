@@ -1,7 +1,10 @@
 //! Bounds on what registries, servers and archives send: what is at them is taken, and what is
 //! beyond is not.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use wasmplug_api::{Digest, PullPolicy};
 use wasmplug_module::{ArchiveError, FetchError, FetchSource, ModuleRequest};
@@ -271,4 +274,41 @@ fn documents_of_an_archive_beyond_the_bound_are_refused() {
     assert!(matches!(error, ArchiveError::Image { .. }), "{error}");
     let error = with_manifest(MANIFEST_BYTES + 1);
     assert!(matches!(error, ArchiveError::Blob { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_module_that_nobody_used_for_as_long_as_the_bound_goes_when_another_comes() {
+    let hour = Duration::from_hours(1);
+    // The clock goes on, so the younger one has a margin.
+    for (age, stays) in [(hour - Duration::from_mins(10), true), (hour, false)] {
+        let registry = Registry::builder()
+            .image("demo:v1", Image::compat(MODULE))
+            .image("demo:v2", Image::compat(SECOND));
+        let registry = start(registry).await;
+        let fixture = Fixture::with(|options| options.max_unused = hour);
+        let first = fixture.get(&oci(&registry, "demo:v1")).await.unwrap().digest;
+        let path = fixture.directory.path().join("modules/blobs/sha256").join(first.hex());
+        let file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+        file.file().set_modified(SystemTime::now() - age).unwrap();
+        drop(fixture.get(&oci(&registry, "demo:v2")).await.unwrap());
+        let left = fixture.store.list().unwrap();
+        assert_eq!(left.iter().any(|it| it.digest == first), stays, "{age:?}");
+    }
+}
+
+#[tokio::test]
+async fn as_many_redirects_as_the_bound_are_followed_and_no_more() {
+    let script = |received: &Received| -> Scripted {
+        match received.path.trim_start_matches('/').parse::<u32>() {
+            Ok(left @ 1..) => Reply::new(302).header("location", &format!("/{}", left - 1)).into(),
+            _ => Reply::new(200).body(MODULE).into(),
+        }
+    };
+    let upstream = Upstream::scripted(script).start().await.unwrap();
+    let get = async |redirects: u32| {
+        Fixture::new().get(&format!("http://{}/{redirects}", upstream.addr())).await
+    };
+    assert_eq!(get(10).await.unwrap().bytes, MODULE);
+    let error = get(11).await.unwrap_err();
+    assert!(matches!(error, FetchError::Redirect { .. }), "{error}");
 }
