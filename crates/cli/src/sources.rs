@@ -205,7 +205,7 @@ mod tests {
         changes.changed().await.unwrap();
         let start = tokio::time::Instant::now();
         let within = async {
-            tokio::time::sleep(SETTLE - Duration::from_millis(1)).await;
+            tokio::time::sleep(SETTLE.saturating_sub(Duration::from_millis(1))).await;
             sender.send_modify(|count| *count += 1);
         };
         tokio::join!(settled(&mut changes), within);

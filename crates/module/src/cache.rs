@@ -287,7 +287,9 @@ mod tests {
         fs_err::write(&abandoned, "half").unwrap();
         // The clock goes on, so the younger one has a margin.
         let margin = Duration::from_mins(10);
-        for (path, age) in [(&fresh, UNFINISHED_FOR - margin), (&abandoned, UNFINISHED_FOR)] {
+        for (path, age) in
+            [(&fresh, UNFINISHED_FOR.saturating_sub(margin)), (&abandoned, UNFINISHED_FOR)]
+        {
             let file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
             file.file().set_modified(SystemTime::now() - age).unwrap();
         }

@@ -280,7 +280,7 @@ fn documents_of_an_archive_beyond_the_bound_are_refused() {
 async fn a_module_that_nobody_used_for_as_long_as_the_bound_goes_when_another_comes() {
     let hour = Duration::from_hours(1);
     // The clock goes on, so the younger one has a margin.
-    for (age, stays) in [(hour - Duration::from_mins(10), true), (hour, false)] {
+    for (age, stays) in [(hour.saturating_sub(Duration::from_mins(10)), true), (hour, false)] {
         let registry = Registry::builder()
             .image("demo:v1", Image::compat(MODULE))
             .image("demo:v2", Image::compat(SECOND));
