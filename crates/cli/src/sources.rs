@@ -194,7 +194,6 @@ fn collect(path: &Path, depth: usize, texts: &mut BTreeMap<PathBuf, String>) -> 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
