@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use wasmplug_proxy::{
@@ -17,8 +16,6 @@ use crate::sources;
 
 /// Largest file. Source: ours; a whole bundle of public authorities has a quarter of it.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Files of one secret change one after the other; this long after the first, they are read.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// Where the credentials of a listener are.
 #[derive(Debug, Clone)]
@@ -115,10 +112,11 @@ impl CredentialFiles {
                 // Cancel-safe: a signal.
                 _ = reload.recv() => true,
             };
-            if !is_asked {
-                tokio::time::sleep(SETTLE).await;
+            if is_asked {
+                changes.borrow_and_update();
+            } else {
+                sources::settled(&mut changes).await;
             }
-            changes.borrow_and_update();
             current = self.take_over(current, tls, is_asked);
         }
     }

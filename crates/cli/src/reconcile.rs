@@ -18,11 +18,9 @@ use crate::diagnostics::{InvalidResources, WithHint, print_finding};
 use crate::enforcement::{UNENFORCED_HINT, require_authorizers, require_enforced};
 use crate::environment::Environment;
 use crate::output;
-use crate::sources::{Reading, Sources};
+use crate::sources::{Reading, Sources, settled};
 use crate::target::{MountedFiles, Target};
 
-/// Events of one save come in a burst; this long after the first one, the files are read.
-const SETTLE: Duration = Duration::from_millis(50);
 /// Wait before a plugin that could not be fetched is tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest such wait.
@@ -55,6 +53,18 @@ pub(crate) struct Reconciler {
     refresh_interval: Option<Duration>,
     /// The listener has authorities for mutual TLS.
     verifies_clients: bool,
+}
+
+// === impl Event ===
+
+impl Event {
+    /// The wait before the next try, after one of this length.
+    fn next_retry(self, waited: Duration) -> Duration {
+        match self {
+            Self::Retry => waited.saturating_mul(2).min(LONGEST_RETRY),
+            _ => FIRST_RETRY,
+        }
+    }
 }
 
 // === impl Reconciler ===
@@ -192,8 +202,7 @@ impl Reconciler {
                 continue;
             }
             if event == Event::Change {
-                tokio::time::sleep(SETTLE).await;
-                changes.borrow_and_update();
+                settled(&mut changes).await;
                 if !self.read_again(&mut sources) {
                     continue;
                 }
@@ -214,10 +223,7 @@ impl Reconciler {
             let next = self.apply(&plan, &sources, proxy, is_refresh).await;
             let is_asked = matches!(event, Event::Change | Event::Reload);
             applied = next.told_after(&applied, is_asked);
-            retry = match event {
-                Event::Retry => retry.saturating_mul(2).min(LONGEST_RETRY),
-                _ => FIRST_RETRY,
-            };
+            retry = event.next_retry(retry);
             retry_at = Instant::now() + retry;
         }
     }
@@ -411,4 +417,20 @@ fn rejected(rejected: &Rejected, traffic: &str) -> String {
     let reason = rejected.reason.replace('\n', "\n  ");
     let hint = rejected.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
     format!("error: {reason}\n  effect: {effect}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_before_a_retry_doubles_up_to_a_minute_and_begins_anew_after_a_change() {
+        let waits =
+            std::iter::successors(Some(FIRST_RETRY), |wait| Some(Event::Retry.next_retry(*wait)));
+        let seconds: Vec<_> = waits.take(9).map(|wait| wait.as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        for event in [Event::Change, Event::Refresh, Event::Keys, Event::Reload] {
+            assert_eq!(event.next_retry(LONGEST_RETRY), FIRST_RETRY);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
@@ -13,6 +14,9 @@ use crate::diagnostics::WithHint;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// Deepest folder below the given one that is looked into.
 const MAX_DEPTH: usize = 16;
+/// Events of one save come in a burst, and files of one secret change one after the other; this
+/// long after the first, they are read.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// The files that were given, with the last good content of each.
 #[derive(Debug)]
@@ -143,6 +147,12 @@ pub(crate) fn watch<'a>(
     Ok((watcher, receiver))
 }
 
+/// Waits until what belongs to one save has changed; it is read as one change.
+pub(crate) async fn settled(changes: &mut watch::Receiver<u64>) {
+    tokio::time::sleep(SETTLE).await;
+    changes.borrow_and_update();
+}
+
 /// Reads a file, or the resource files of a folder and the folders below.
 fn collect(path: &Path, depth: usize, texts: &mut BTreeMap<PathBuf, String>) -> anyhow::Result<()> {
     let metadata = path.metadata().map_err(|error| {
@@ -161,7 +171,7 @@ fn collect(path: &Path, depth: usize, texts: &mut BTreeMap<PathBuf, String>) -> 
         texts.insert(path.to_path_buf(), fs_err::read_to_string(path)?);
         return Ok(());
     }
-    if depth >= MAX_DEPTH {
+    if depth > MAX_DEPTH {
         return Ok(());
     }
     for entry in fs_err::read_dir(path)? {
@@ -181,4 +191,41 @@ fn collect(path: &Path, depth: usize, texts: &mut BTreeMap<PathBuf, String>) -> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn events_of_one_save_are_one_change_and_a_later_one_is_another() {
+        let (sender, mut changes) = watch::channel(0);
+        sender.send_modify(|count| *count += 1);
+        changes.changed().await.unwrap();
+        let start = tokio::time::Instant::now();
+        let within = async {
+            tokio::time::sleep(SETTLE.saturating_sub(Duration::from_millis(1))).await;
+            sender.send_modify(|count| *count += 1);
+        };
+        tokio::join!(settled(&mut changes), within);
+        assert_eq!(start.elapsed(), SETTLE);
+        assert!(!changes.has_changed().unwrap());
+        sender.send_modify(|count| *count += 1);
+        assert!(changes.has_changed().unwrap());
+    }
+
+    #[test]
+    fn folders_are_read_as_deep_as_the_bound_and_no_deeper() {
+        let root = tempfile::tempdir().unwrap();
+        let mut folder = root.path().to_path_buf();
+        for depth in 0..=MAX_DEPTH + 1 {
+            fs_err::create_dir_all(&folder).unwrap();
+            fs_err::write(folder.join(format!("{depth}.yaml")), "").unwrap();
+            folder.push("below");
+        }
+        let mut texts = BTreeMap::new();
+        collect(root.path(), 0, &mut texts).unwrap();
+        // The given folder, and as many below it as the bound.
+        assert_eq!(texts.len(), MAX_DEPTH + 1);
+    }
 }

@@ -285,8 +285,14 @@ mod tests {
         let [fresh, abandoned] = [".tmpfresh", ".tmpold"].map(|name| cache.blobs.join(name));
         fs_err::write(&fresh, "half").unwrap();
         fs_err::write(&abandoned, "half").unwrap();
-        let file = fs_err::OpenOptions::new().write(true).open(&abandoned).unwrap();
-        file.file().set_modified(at(1)).unwrap();
+        // The clock goes on, so the younger one has a margin.
+        let margin = Duration::from_mins(10);
+        for (path, age) in
+            [(&fresh, UNFINISHED_FOR.saturating_sub(margin)), (&abandoned, UNFINISHED_FOR)]
+        {
+            let file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+            file.file().set_modified(SystemTime::now() - age).unwrap();
+        }
         assert_eq!(cache.evict(at(0), 0).unwrap(), Pruned { files: 1, bytes: 4 });
         assert!(fresh.exists() && !abandoned.exists());
     }

@@ -69,3 +69,47 @@ impl EvidenceStore {
         self.directory.join(subject.hex())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::signature::Form;
+
+    fn evidence(signature: String) -> Evidence {
+        Evidence { place: "there".to_owned(), form: Form::Detached(signature) }
+    }
+
+    fn store() -> (TempDir, EvidenceStore, Digest) {
+        let directory = TempDir::new().unwrap();
+        let store = EvidenceStore::new(directory.path(), Writer::default());
+        (directory, store, Digest::sha256_of(b"module"))
+    }
+
+    #[test]
+    fn the_newest_signatures_are_kept_and_as_many_as_the_bound() {
+        let (_directory, store, subject) = store();
+        let all: Vec<_> = (0..=MAX_KEPT).map(|number| evidence(number.to_string())).collect();
+        store.insert(&subject, &all[..MAX_KEPT]).unwrap();
+        assert_eq!(store.read([&subject].into_iter()), all[..MAX_KEPT]);
+        store.insert(&subject, &all[MAX_KEPT..]).unwrap();
+        assert_eq!(store.read([&subject].into_iter()), all[1..]);
+    }
+
+    #[test]
+    fn a_file_of_signatures_beyond_the_bound_counts_as_absent() {
+        let (_directory, store, subject) = store();
+        let frame = serde_json::to_vec(&[evidence(String::new())]).unwrap().len();
+        let room = usize::try_from(MAX_BYTES).unwrap() - frame;
+        let write = |signature: usize| {
+            let kept = serde_json::to_vec(&[evidence("x".repeat(signature))]).unwrap();
+            fs_err::create_dir_all(&store.directory).unwrap();
+            fs_err::write(store.path(&subject), kept).unwrap();
+        };
+        write(room);
+        assert_eq!(store.read([&subject].into_iter()).len(), 1);
+        write(room + 1);
+        assert_eq!(store.read([&subject].into_iter()), []);
+    }
+}

@@ -398,8 +398,9 @@ mod tests {
             Some(Entry::renewed(old, found(b"x"), Some(fingerprint(number))))
         });
         let entry = entry.unwrap();
-        assert!(entry.allows(Some(&fingerprint(99))));
-        assert!(!entry.allows(Some(&fingerprint(0))));
+        let remembered = (0..100).filter(|number| entry.allows(Some(&fingerprint(*number))));
+        let newest = 100 - u32::try_from(MAX_AUTHORIZED).unwrap();
+        assert!(remembered.eq(newest..100));
     }
 
     #[test]
@@ -415,5 +416,19 @@ mod tests {
         assert_eq!(one.salt(), other.salt());
         one.retain(|module| *module == found(b"two").module).unwrap();
         assert_eq!(other.entry("oci://a"), None);
+    }
+
+    #[test]
+    fn an_index_beyond_the_bound_begins_anew_and_one_at_it_is_read() {
+        let directory = TempDir::new().unwrap();
+        record(&open(&directory).unwrap(), "oci://a", b"one", None);
+        let path = directory.path().join(FILE_NAME);
+        let mut text = fs_err::read(&path).unwrap();
+        text.resize(usize::try_from(MAX_INDEX_BYTES).unwrap(), b' ');
+        fs_err::write(&path, &text).unwrap();
+        assert!(open(&directory).unwrap().entry("oci://a").is_some());
+        text.push(b' ');
+        fs_err::write(&path, &text).unwrap();
+        assert_eq!(open(&directory).unwrap().entry("oci://a"), None);
     }
 }

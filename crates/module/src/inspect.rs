@@ -162,4 +162,37 @@ mod tests {
             assert!(ModuleReport::of(bytes).is_err(), "{bytes:?}");
         }
     }
+
+    fn leb(mut number: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+            number >>= 7;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
+    }
+
+    fn section(id: u8, content: &[u8]) -> Vec<u8> {
+        [&[id], &*leb(content.len()), content].concat()
+    }
+
+    #[test]
+    fn lists_end_at_the_bound() {
+        for count in [MAX_LISTED - 1, MAX_LISTED, MAX_LISTED + 1] {
+            let imports = [leb(count), b"\x01m\x01f\0\0".repeat(count)].concat();
+            let exports = [leb(count), b"\x01e\0\0".repeat(count)].concat();
+            let custom = (0..count).flat_map(|number| {
+                let name = number.to_string();
+                section(0, &[leb(name.len()), name.into_bytes()].concat())
+            });
+            let head = [b"\0asm\x01\0\0\0", &*section(2, &imports), &section(7, &exports)].concat();
+            let module: Vec<u8> = head.into_iter().chain(custom).collect();
+            let report = ModuleReport::of(&module).unwrap();
+            let listed = count.min(MAX_LISTED);
+            assert_eq!(report.imports.len(), listed);
+            assert_eq!(report.exports.len(), listed);
+            assert_eq!(report.custom_sections.len(), listed);
+        }
+    }
 }

@@ -114,4 +114,14 @@ mod tests {
         fs_err::write(&file, "").unwrap();
         assert!(Locks::new(&file).try_turn("oci://r.example/a").is_err());
     }
+
+    #[test]
+    fn turns_are_as_many_as_the_bound_and_urls_share_them() {
+        let directory = TempDir::new().unwrap();
+        let locks = Locks::new(directory.path());
+        let turns: Vec<_> = (0..1000)
+            .filter_map(|number| locks.try_turn(&format!("oci://r.example/{number}")).unwrap())
+            .collect();
+        assert_eq!(turns.len(), usize::from(TURNS));
+    }
 }

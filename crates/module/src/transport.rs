@@ -244,8 +244,7 @@ pub(crate) async fn read_body(
     }
     let url = answer.url().clone();
     errand.progress.expect(announced);
-    let reserved = announced.min(MAX_RESERVED_BYTES);
-    let mut body = BytesMut::with_capacity(usize::try_from(reserved).unwrap_or_default());
+    let mut body = BytesMut::with_capacity(reserved_bytes(announced));
     loop {
         match answer.chunk().await {
             Ok(Some(chunk)) if (body.len() as u64).saturating_add(chunk.len() as u64) > limit => {
@@ -259,6 +258,11 @@ pub(crate) async fn read_body(
             Err(error) => return Err(classify(errand, &url, error)),
         }
     }
+}
+
+/// How much is reserved for a body of this announced length.
+fn reserved_bytes(announced: u64) -> usize {
+    usize::try_from(announced.min(MAX_RESERVED_BYTES)).unwrap_or_default()
 }
 
 /// The value of `authorization` for a user and a password.
@@ -369,4 +373,18 @@ fn find_cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Optio
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announcement_reserves_no_more_than_the_bound() {
+        let bound = usize::try_from(MAX_RESERVED_BYTES).unwrap();
+        assert_eq!(reserved_bytes(MAX_RESERVED_BYTES - 1), bound - 1);
+        for announced in [MAX_RESERVED_BYTES, MAX_RESERVED_BYTES + 1, u64::MAX] {
+            assert_eq!(reserved_bytes(announced), bound, "{announced}");
+        }
+    }
 }

@@ -182,4 +182,10 @@ mod tests {
             assert_eq!(duration(text), None, "{text:?}");
         }
     }
+
+    #[test]
+    fn a_year_is_a_duration_and_more_is_none() {
+        assert_eq!(duration("8760h"), Some(Duration::from_hours(8760)));
+        assert_eq!(duration("8760h1s"), None);
+    }
 }

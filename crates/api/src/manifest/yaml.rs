@@ -36,7 +36,8 @@ pub(super) fn read_below(text: &str, lines: u32, findings: &mut Findings) -> Vec
     for mut piece in documents::pieces(text) {
         piece.first_line = piece.first_line.saturating_add(lines);
         read_piece(&piece, &mut roots, findings);
-        if roots.len() >= MAX_DOCUMENTS {
+        if roots.len() > MAX_DOCUMENTS {
+            roots.truncate(MAX_DOCUMENTS);
             let mark = Mark { line: piece.first_line, column: 1 };
             let message = format!("the file has more than {MAX_DOCUMENTS} documents");
             findings.error(mark, &FieldPath::root(), message, None);

@@ -219,6 +219,7 @@ fn files_that_cannot_be_used_are_named_with_a_hint() {
     file("other.key", &other.key);
     file("empty", "");
     file("large", &"x".repeat((1 << 20) + 1));
+    file("full", &"x".repeat(1 << 20));
     let ended = |cert: &str, key: &str, more: &[&str]| {
         let run =
             ["run", "-f", "resources", "--upstream", "127.0.0.1:1", "--listen", "127.0.0.1:0"];
@@ -256,6 +257,7 @@ fn files_that_cannot_be_used_are_named_with_a_hint() {
         hint: `--tls-cert` wants a file in PEM
     "]]
     .assert_eq(&ended("large", key, &[]));
+    assert!(!ended("full", key, &[]).contains("it is larger"));
     expect![[r"
         error: cannot use `empty`
           caused by: there is no certificate authority in PEM in it, or one that is broken

@@ -29,6 +29,9 @@ fn several_keys_stand_one_after_the_other() {
     assert_eq!(keys.fingerprints().count(), 2);
     let one = VerificationKeys::from_pem(ED25519).unwrap();
     assert_eq!(one.fingerprints().next(), keys.fingerprints().nth(1));
+    // 32 is the bound; one more is refused below.
+    let most = VerificationKeys::from_pem(&ED25519.repeat(32)).unwrap();
+    assert_eq!(most.fingerprints().count(), 32);
 }
 
 #[test]

@@ -131,3 +131,10 @@ fn packing_without_end_is_refused() {
     let nested = (0..10).fold(MODULE.to_vec(), |inner, _| gzip(&inner));
     assert_eq!(unbox(Bytes::from(nested), LIMIT), Err(UnpackError::Nested));
 }
+
+#[test]
+fn packing_is_taken_off_as_often_as_the_bound_says_and_no_more() {
+    let packed = (0..MAX_NESTING).fold(MODULE.to_vec(), |inner, _| gzip(&inner));
+    assert_eq!(unbox(Bytes::from(packed.clone()), LIMIT).unwrap(), MODULE);
+    assert_eq!(unbox(Bytes::from(gzip(&packed)), LIMIT), Err(UnpackError::Nested));
+}

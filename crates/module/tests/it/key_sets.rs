@@ -178,6 +178,26 @@ async fn a_key_set_beyond_the_bound_is_refused_announced_or_not() {
 }
 
 #[tokio::test]
+async fn an_issuers_configuration_beyond_the_bound_is_refused_and_one_at_it_is_read() {
+    for (length, fits) in [(1024 * 1024, true), (1024 * 1024 + 1, false)] {
+        let (_upstream, base) = serving(move |base, received| {
+            let mut text = format!("{{\"jwks_uri\":\"{base}/keys\"}}").into_bytes();
+            text.resize(length, b' ');
+            let is_keys = received.path == "/keys";
+            Reply::new(200).body(if is_keys { KEYS.to_vec() } else { text }).into()
+        })
+        .await;
+        match fetch(&Fixture::new(), &KeySetSource::Issuer(base)).await {
+            Ok(keys) => assert!(fits && keys == KEYS, "{length}"),
+            Err(error) => {
+                let text = told(&error);
+                assert!(!fits && text.contains("larger than 1048576"), "{length}: {text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_fails_is_asked_three_times() {
     for (status, asked) in [(503, 3), (404, 1), (204, 1)] {
         let (upstream, base) = serving(move |_, _| Reply::new(status).into()).await;

@@ -16,6 +16,7 @@ mod foreign;
 mod http;
 mod images;
 mod key_sets;
+mod limits;
 mod local_file;
 mod mirrors;
 mod openssl;

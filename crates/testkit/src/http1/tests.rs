@@ -93,3 +93,23 @@ fn heads_without_an_end_are_bounded() {
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
     assert!(matches!(parse_request(many.as_bytes()), Err(WireError::HeadTooLarge)));
 }
+
+#[test]
+fn messages_are_read_up_to_their_bounds_and_no_further() {
+    let mut head = b"GET / HTTP/1.1\r\nA: ".to_vec();
+    head.resize(MAX_HEAD_BYTES, b'a');
+    assert!(parse_request(&head).unwrap().is_none());
+    head.push(b'a');
+    assert!(matches!(parse_request(&head), Err(WireError::HeadTooLarge)));
+    let of_headers = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+    let full = parse_request(of_headers(MAX_HEADERS).as_bytes()).unwrap().unwrap();
+    assert_eq!(full.headers.len(), MAX_HEADERS);
+    let more = parse_request(of_headers(MAX_HEADERS + 1).as_bytes());
+    assert!(matches!(more, Err(WireError::HeadTooLarge)));
+    for (length, is_beyond) in [(MAX_BODY_BYTES, false), (MAX_BODY_BYTES + 1, true)] {
+        let announced = announced_framing(&[("content-length".to_owned(), length.to_string())]);
+        assert_eq!(matches!(announced, Err(WireError::BodyTooLarge)), is_beyond);
+        let chunk = decode(Framing::Chunked, format!("{length:x}\r\n").as_bytes());
+        assert_eq!(matches!(chunk, Err(WireError::BodyTooLarge)), is_beyond);
+    }
+}

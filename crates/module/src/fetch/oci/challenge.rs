@@ -149,4 +149,13 @@ mod tests {
             assert_eq!(first_of(&[value]), None, "{value}");
         }
     }
+
+    #[test]
+    fn a_challenge_beyond_the_bound_is_none_and_one_at_it_is_met() {
+        let mut value = "Basic realm=".to_owned();
+        value.push_str(&"x".repeat(MAX_CHALLENGE_BYTES - value.len()));
+        assert_eq!(first_of(&[&value]), Some(Challenge::Basic));
+        value.push('x');
+        assert_eq!(first_of(&[&value]), None);
+    }
 }
