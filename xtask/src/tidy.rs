@@ -1,8 +1,10 @@
 //! `cargo xtask tidy`: house rules that neither rustfmt nor clippy knows.
 
+mod limits;
 mod links;
 mod rules;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
@@ -42,6 +44,7 @@ pub(crate) fn run(repository: &Repository) -> anyhow::Result<()> {
     )?;
     let mut findings = Vec::new();
     let mut count = 0;
+    let (mut tests, mut limits) = (HashSet::new(), None);
     for path in listing.lines() {
         // A deleted file is still listed until the deletion is committed.
         let Ok(bytes) = fs_err::read(root.join(path)) else { continue };
@@ -49,6 +52,15 @@ pub(crate) fn run(repository: &Repository) -> anyhow::Result<()> {
         // What is not text has no lines to check, but its name counts.
         let text = String::from_utf8(bytes).unwrap_or_default();
         findings.extend(check(&File { path, text: &text }, &root));
+        if has_extension(path, "rs") {
+            tests.extend(limits::tests_in(&text));
+        }
+        if path == limits::DOCUMENT {
+            limits = Some(text);
+        }
+    }
+    if let Some(text) = &limits {
+        findings.extend(limits::check(&File { path: limits::DOCUMENT, text }, &tests));
     }
     for finding in &findings {
         println!("{finding}");

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use fs_err::File;
 use tokio::runtime::Runtime;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use wasmplug_proxy::{AccessLog, AccessLogFormat, AccessLogSink};
 
 use crate::args::{AccessLogEncoding, RunArguments};
@@ -41,23 +41,18 @@ pub(crate) fn open(
     runtime: &Runtime,
 ) -> anyhow::Result<Option<(AccessLog, WorkerGuard)>> {
     let Some(path) = &arguments.access_log else { return Ok(None) };
-    let builder = tracing_appender::non_blocking::NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(WAITING_LINES)
-        .thread_name("access-log");
-    let (lines, guard) = if path == Path::new("-") {
-        builder.finish(std::io::stdout())
+    let (writer, guard) = if path == Path::new("-") {
+        Writer::new(std::io::stdout())
     } else {
         let file = LogFile::open(path).context("cannot open the access log")?;
         file.follow_hang_ups(runtime)?;
-        builder.finish(file)
+        Writer::new(file)
     };
     let format = match arguments.access_log_format {
         AccessLogEncoding::Text => AccessLogFormat::Text,
         AccessLogEncoding::Json => AccessLogFormat::Json,
     };
-    let sink = Arc::new(Writer { lost: lines.error_counter(), lines });
-    Ok(Some((AccessLog { format, sink }, guard)))
+    Ok(Some((AccessLog { format, sink: Arc::new(writer) }, guard)))
 }
 
 // === impl LogFile ===
@@ -102,6 +97,17 @@ fn append_to(path: &Path) -> std::io::Result<File> {
 
 // === impl Writer ===
 
+impl Writer {
+    fn new(to: impl std::io::Write + Send + 'static) -> (Self, WorkerGuard) {
+        let builder = NonBlockingBuilder::default()
+            .lossy(true)
+            .buffered_lines_limit(WAITING_LINES)
+            .thread_name("access-log");
+        let (lines, guard) = builder.finish(to);
+        (Self { lost: lines.error_counter(), lines }, guard)
+    }
+}
+
 impl AccessLogSink for Writer {
     fn write(&self, line: &[u8]) {
         // It does not fail; what there is no room for is counted.
@@ -110,5 +116,41 @@ impl AccessLogSink for Writer {
 
     fn lost_lines(&self) -> u64 {
         u64::try_from(self.lost.dropped_lines()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Says that it was given something, and then waits to be let go on.
+    struct Stuck(Sender<()>, Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.send(());
+            let _ = self.1.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_beyond_those_that_may_wait_are_lost_and_counted() {
+        let ((began, has_begun), (go_on, may_go_on)) = (channel(), channel());
+        let (writer, _guard) = Writer::new(Stuck(began, may_go_on));
+        writer.write(b"in hand");
+        has_begun.recv().unwrap();
+        (0..WAITING_LINES).for_each(|_| writer.write(b"waits"));
+        assert_eq!(writer.lost_lines(), 0);
+        writer.write(b"lost");
+        assert_eq!(writer.lost_lines(), 1);
+        drop(go_on);
     }
 }

@@ -439,7 +439,7 @@ fn parse_route(text: &str) -> Result<Route, String> {
 #[cfg(test)]
 mod tests {
     use super::{Arguments, parse_cluster, parse_duration, parse_label, parse_mirror, parse_route};
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_definition_is_consistent() {
@@ -493,5 +493,14 @@ mod tests {
         assert_eq!(parse_label("app="), Ok(("app".into(), String::new())));
         assert!(parse_label("=web").is_err());
         assert!(parse_label("app").is_err());
+    }
+
+    #[test]
+    fn there_are_one_to_256_workers() {
+        let parsed = |workers: &str| {
+            let line = ["wasmplug", "run", "-f", "a.yaml", "--upstream", "a:1"];
+            Arguments::try_parse_from(line.into_iter().chain(["--workers", workers])).is_ok()
+        };
+        assert_eq!(["0", "1", "256", "257"].map(parsed), [false, true, true, false]);
     }
 }

@@ -41,3 +41,17 @@ fn read_pem(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
     fs_err::read(path).context("cannot read certificates for upstreams")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_certificates_has_four_mebibytes_at_most() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_PEM_BYTES).unwrap();
+        assert_eq!(read_pem(file.path()).unwrap().len(), 4 << 20);
+        file.as_file().set_len(MAX_PEM_BYTES + 1).unwrap();
+        assert!(read_pem(file.path()).unwrap_err().to_string().contains("at most 4194304"));
+    }
+}

@@ -106,3 +106,95 @@ fn pooling() -> InstanceAllocationStrategy {
         .max_memory_size(1 << 32);
     InstanceAllocationStrategy::Pooling(pool)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::iter::repeat_n;
+
+    use wasmtime::{Instance, Module, Store};
+
+    use super::*;
+
+    fn pooled() -> wasmtime::Engine {
+        wasmtime::Engine::new(&config(pooling())).unwrap()
+    }
+
+    /// Compiles and instantiates a module; the store keeps the instance.
+    fn instance(
+        engine: &wasmtime::Engine,
+        module: impl AsRef<[u8]>,
+    ) -> wasmtime::Result<Store<()>> {
+        // Text or bytes.
+        let module = Module::new(engine, wat::parse_bytes(module.as_ref())?)?;
+        let mut store = Store::new(engine, ());
+        Instance::new(&mut store, &module, &[])?;
+        Ok(store)
+    }
+
+    /// Whether a module is within the bounds of the pool; what is not is refused for that reason.
+    fn fits(module: impl AsRef<[u8]>) -> bool {
+        match instance(&pooled(), module) {
+            Ok(_) => true,
+            Err(error) => {
+                let text = format!("{error:#}");
+                assert!(text.contains("limit") || text.contains("exceeds"), "{text}");
+                false
+            }
+        }
+    }
+
+    /// A module with so many globals, each of which takes 16 bytes of an instance's structures.
+    fn with_globals(count: u32) -> Vec<u8> {
+        fn leb128(mut number: u32) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            while number >= 0x80 {
+                bytes.push(number.to_le_bytes()[0] | 0x80);
+                number >>= 7;
+            }
+            bytes.push(number.to_le_bytes()[0]);
+            bytes
+        }
+        let number = leb128(count);
+        // An `i32` that does not change and begins as 0.
+        let global = [0x7f, 0x00, 0x41, 0x00, 0x0b];
+        let section_len = leb128(u32::try_from(number.len()).unwrap() + 5 * count);
+        let mut module = b"\0asm\x01\0\0\0\x06".to_vec();
+        module.extend([section_len, number].concat());
+        repeat_n(global, count as usize).for_each(|global| module.extend(global));
+        module
+    }
+
+    #[test]
+    fn vms_of_a_process_are_bounded_and_one_that_ends_makes_room() {
+        let engine = pooled();
+        let text = "(module (memory 1))";
+        let mut stores: Vec<_> = (0..MAX_VMS).map(|_| instance(&engine, text).unwrap()).collect();
+        let error = instance(&engine, text).map(drop).unwrap_err();
+        assert!(format!("{error:#}").contains("maximum concurrent"), "{error:#}");
+        stores.pop();
+        assert!(instance(&engine, text).is_ok());
+    }
+
+    #[test]
+    fn a_module_has_one_memory_and_four_tables_at_most() {
+        assert!(fits("(module (memory 1))"));
+        assert!(!fits("(module (memory 1) (memory 1))"));
+        let tables = |count| format!("(module {})", "(table 1 funcref)".repeat(count));
+        assert!(fits(tables(4)));
+        assert!(!fits(tables(5)));
+    }
+
+    #[test]
+    fn a_table_begins_with_no_more_elements_than_the_pool_has() {
+        let table = |elements| format!("(module (table {elements} funcref))");
+        assert!(fits(table(MAX_TABLE_ELEMENTS)));
+        assert!(!fits(table(MAX_TABLE_ELEMENTS + 1)));
+    }
+
+    #[test]
+    fn the_structures_of_an_instance_are_bounded() {
+        let most = u32::try_from(MAX_INSTANCE_BYTES / 16).unwrap();
+        assert!(fits(with_globals(most - 1000)));
+        assert!(!fits(with_globals(most)));
+    }
+}

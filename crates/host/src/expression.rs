@@ -330,7 +330,7 @@ fn from_cel(value: Value) -> Option<PropertyValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expression, ExpressionRefused, MAX_SOURCE_BYTES, PropertyValue};
+    use super::{Expression, ExpressionRefused, MAX_DEPTH, MAX_SOURCE_BYTES, PropertyValue};
 
     fn attribute(path: &[&[u8]]) -> Option<PropertyValue> {
         Some(match path {
@@ -395,5 +395,27 @@ mod tests {
         }
         // Whether it is taken or not, it must end.
         drop(Expression::parse(&parentheses));
+    }
+
+    #[test]
+    fn what_is_just_cheap_enough_is_taken() {
+        let long = format!("'{}'", "x".repeat(MAX_SOURCE_BYTES - 2));
+        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        // The number in the middle is a level too.
+        let deep = nested(MAX_DEPTH - 1);
+        let loops = "[1].map(a, [1].map(b, 1))".to_owned();
+        for source in [long, deep, loops] {
+            assert!(Expression::parse(&source).0.is_ok(), "{source:.40}");
+        }
+        assert!(Expression::parse(&nested(MAX_DEPTH)).0.is_err());
+    }
+
+    #[test]
+    fn no_text_fills_the_stack_of_the_parser() {
+        // Each byte of the longest text is one more level.
+        for open in ["(", "[", "{", "!", "-"] {
+            let source = open.repeat(MAX_SOURCE_BYTES);
+            assert_eq!(Expression::parse(&source).0.err(), Some(ExpressionRefused), "{open}");
+        }
     }
 }

@@ -267,6 +267,8 @@ mod tests {
         assert_eq!(vm.define(&store, "c".into(), MetricType::Counter), Ok(counter));
         let long = vm.define(&store, "x".repeat(4097), MetricType::Counter);
         assert_eq!(long, Err(Status::BadArgument));
+        let longest = DefinedMetrics::new(1).define(&store, "x".repeat(4096), MetricType::Counter);
+        assert_eq!(longest, Ok(counter));
     }
 
     #[test]

@@ -89,3 +89,22 @@ async fn a_plugin_that_dies_costs_one_request() {
 fn what_is_no_plugin_makes_no_layer() {
     assert!(matches!(PluginLayer::new(b"no module", ""), Err(LayerError::Load(_))));
 }
+
+#[tokio::test]
+async fn a_message_that_is_held_too_long_is_answered() {
+    let module = wat::parse_str(
+        r#"(module
+          (memory (export "memory") 2)
+          (func (export "proxy_abi_version_0_2_1"))
+          (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+          (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+            (i32.gt_u (local.get 1) (i32.const 4))))"#,
+    );
+    // What is not held at all does not meet even the shortest bound.
+    let limits = LayerLimits { hold: std::time::Duration::ZERO, ..LayerLimits::default() };
+    let plugin = PluginLayer::new(&module.unwrap(), "").unwrap().with_limits(limits);
+    let (response, _) = call(plugin.clone(), request("hello")).await;
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    let (response, text) = call(plugin, request("four")).await;
+    assert_eq!((response.status(), text.as_str()), (StatusCode::OK, "four"));
+}

@@ -285,7 +285,9 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::sync::Arc;
 
-    use super::{HandoverError, HandoverPoint, Inheritance, Sockets};
+    use super::{
+        HandoverError, HandoverPoint, Inheritance, MAX_SOCKETS, Sockets, UnixStream, offer, receive,
+    };
 
     fn listener() -> TcpListener {
         TcpListener::bind("127.0.0.1:0").unwrap()
@@ -364,5 +366,24 @@ mod tests {
             });
             assert!(matches!(talk, Err(HandoverError::Peer { .. })), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn no_more_sockets_are_taken_over_than_there_can_be() {
+        let listener = listener();
+        let taken = |count: usize| {
+            let (before, after) = UnixStream::pair().unwrap();
+            let traffic = (0..count).map(|_| listener.try_clone().unwrap()).collect();
+            let sockets = Sockets { traffic, admin: None };
+            std::thread::scope(|scope| {
+                // Ends without an answer, because this end is closed.
+                scope.spawn(move || offer(&before, &sockets).unwrap_err());
+                let taken = receive(&after).map(|sockets| sockets.traffic.len());
+                drop(after);
+                taken.map_err(|error| error.kind())
+            })
+        };
+        assert_eq!(taken(MAX_SOCKETS), Ok(MAX_SOCKETS));
+        assert_eq!(taken(MAX_SOCKETS + 1), Err(std::io::ErrorKind::InvalidData));
     }
 }

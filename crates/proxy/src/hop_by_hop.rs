@@ -182,4 +182,14 @@ mod tests {
         assert_eq!(left(&lines, true).as_deref(), Some("connection:upgrade upgrade:websocket"));
         assert_eq!(left(&lines, false).as_deref(), Some(""));
     }
+
+    #[test]
+    fn a_connection_names_nine_words_and_no_more() {
+        let words = |count: usize| ["a"; 10][..count].join(",").leak() as &'static str;
+        assert!(left(&[("connection", words(MAX_WORDS))], false).is_some());
+        assert_eq!(left(&[("connection", words(MAX_WORDS + 1))], false), None);
+        // Lines count together.
+        let lines = [("connection", words(MAX_WORDS)), ("connection", "b")];
+        assert_eq!(left(&lines, false), None);
+    }
 }

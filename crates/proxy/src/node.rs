@@ -75,7 +75,7 @@ fn property(value: &Value, depth: usize) -> PropertyValue {
 
 #[cfg(test)]
 mod tests {
-    use super::{Node, walk};
+    use super::{MAX_DEPTH, Node, walk};
     use serde_json::json;
     use wasmplug_host::PropertyValue;
 
@@ -103,5 +103,14 @@ mod tests {
         assert_eq!(label, Some(PropertyValue::text("web")));
         assert_eq!(node.property(&[b"nothing"]), None);
         assert_eq!(node.property(&[]), Some(PropertyValue::Namespace));
+    }
+
+    #[test]
+    fn what_is_too_deep_is_empty() {
+        // The innermost text lies below so many lists.
+        let nested = |levels: usize| (0..levels).fold(json!("x"), |value, _| json!([value]));
+        let bytes = |levels| walk(&nested(levels), &[]).unwrap().to_bytes().unwrap().into_owned();
+        assert!(bytes(MAX_DEPTH - 1).contains(&b'x'));
+        assert!(!bytes(MAX_DEPTH).contains(&b'x'));
     }
 }

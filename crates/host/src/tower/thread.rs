@@ -207,6 +207,8 @@ impl PluginServices for Services {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     /// Ticks from its first request on, and dies of a body.
@@ -268,5 +270,25 @@ mod tests {
             assert_eq!(home.back_off.get().fruitless, 0);
         };
         LocalSet::new().run_until(run).await;
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_queue_wait_for_a_place() {
+        let (jobs, mut received) = mpsc::channel(MAX_WAITING);
+        let thread = PluginThread { jobs };
+        let job = || {
+            let (passed, _) = oneshot::channel();
+            let (_, response) = oneshot::channel();
+            let request = Request::new(Bytes::new());
+            Job { request, passed, response, hold: Duration::ZERO }
+        };
+        for _ in 0..MAX_WAITING {
+            thread.send(job()).await;
+        }
+        let mut one_more = std::pin::pin!(tokio::task::unconstrained(thread.send(job())));
+        let is_sent = std::future::poll_fn(|cx| Poll::Ready(one_more.as_mut().poll(cx).is_ready()));
+        assert!(!is_sent.await);
+        assert!(received.recv().await.is_some());
+        one_more.await;
     }
 }

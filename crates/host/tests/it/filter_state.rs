@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use crate::harness::check;
+use crate::harness::{check, outcome, patient};
 
 // Checks: PR-27
 #[test]
@@ -130,4 +130,31 @@ fn a_plugin_context_knows_the_node_and_its_own_names() {
             1: get_property request\00path -> NOT_FOUND
         "#]],
     );
+}
+
+#[test]
+fn a_plugin_declares_a_thousand_properties_and_no_more() {
+    // The name is two letters, which tell one property from another.
+    let outcome = outcome(
+        patient(),
+        r"on configure:
+           (local $n i32)
+           (i32.store #0x800 #0x0000020a)
+           (loop $again
+             (i32.store8 #0x802 (i32.add #32 (i32.div_u (local.get $n) #64)))
+             (i32.store8 #0x803 (i32.add #32 (i32.rem_u (local.get $n) #64)))
+             (if (call $proxy_call_foreign_function 'declare_property' #0x800 #4 @out)
+               (then (call $number 'refused' (local.get $n)))
+               (else (local.set $n (i32.add (local.get $n) #1)) (br $again))))
+           (is call_foreign_function 'declare_property' #0x800 #4 @out)",
+        "> start\n> limits",
+    );
+    expect![[r#"
+        > start
+        1: refused 1000
+        1: call_foreign_function declare_property 0x800 4 -> BAD_ARGUMENT
+        > limits
+        = property_bytes 2
+    "#]]
+    .assert_eq(&outcome);
 }

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use crate::harness::check;
+use crate::harness::{check, outcome, patient};
 
 // Checks: PR-02, PR-03, PR-04
 #[test]
@@ -381,4 +381,22 @@ fn pointers_outside_the_memory_are_invalid() {
             = headers
         "#]],
     );
+}
+
+#[test]
+fn a_path_and_its_value_have_a_megabyte_together() {
+    let outcome = |value_len: usize| {
+        let guest = format!(
+            "on request_headers:
+               (drop (memory.grow #20))
+               (memory.fill #0x10000 #97 #0x100000)
+               (is set_property 'long' #0x10000 #{value_len})"
+        );
+        outcome(patient(), &guest, "> request\n> limits")
+    };
+    let fits = outcome((1 << 20) - 4);
+    assert!(fits.contains(" -> OK\n") && !fits.contains("property_bytes"), "{fits:.200}");
+    let refused = outcome((1 << 20) - 3);
+    assert!(refused.contains(" -> BAD_ARGUMENT\n"), "{refused:.200}");
+    assert!(refused.ends_with("\n= property_bytes 1\n"), "{refused:.200}");
 }

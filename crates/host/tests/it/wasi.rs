@@ -96,6 +96,36 @@ fn one_write_is_bounded() {
             1: fd_write 28
         "#]],
     );
+    // A line without an end is kept, up to the bound of a line.
+    let full = outcome(
+        patient(),
+        &(import("fd_write", "i32 i32 i32 i32")
+            + &vectors(&[""])
+            + "on tick:
+               (drop (memory.grow #20))
+               (memory.fill #0x10000 #97 #0x100000)
+               (call $vector #0x800 #0x10000 #0x100000)
+               (call $number 'fd_write' (call $fd_write #1 #0x800 #1 #0x108))
+               (call $number 'written' (i32.load #0x108))"),
+        "> tick",
+    );
+    assert!(full.contains("1: fd_write 0\n1: written 1048576\n"), "{full:.200}");
+}
+
+#[test]
+fn the_vectors_of_one_write_are_bounded() {
+    check(
+        &(import("fd_write", "i32 i32 i32 i32")
+            + "on tick:
+               (memory.fill #0x8000 #0 #0x4000)
+               (call $number '1024' (call $fd_write #1 #0x8000 #1024 #0x108))
+               (call $number '1025' (call $fd_write #1 #0x8000 #1025 #0x108))"),
+        expect![[r#"
+            > tick
+            1: 1024 0
+            1: 1025 28
+        "#]],
+    );
 }
 
 #[test]

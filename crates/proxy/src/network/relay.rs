@@ -337,3 +337,31 @@ where
         has_said_all && (self.to_behind.is_done() || takes_nothing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read from so many bytes that are all there.
+    async fn read(count: usize) -> (usize, bool) {
+        let there = vec![b'x'; count];
+        let mut rest = &there[..];
+        let (bytes, end) = poll_fn(|cx| poll_read_available(&mut rest, cx)).await.unwrap();
+        (bytes.len(), end)
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_at_once_than_may_wait() {
+        assert_eq!(read(MAX_WAITING - 1).await, (MAX_WAITING - 1, true));
+        assert_eq!(read(MAX_WAITING * 2).await, (MAX_WAITING, false));
+    }
+
+    #[test]
+    fn there_is_room_until_so_many_bytes_wait() {
+        let mut writing = Writing::default();
+        writing.add(Bytes::from(vec![b'x'; MAX_WAITING - 1]).into(), false);
+        assert!(writing.has_room());
+        writing.add(Bytes::from_static(b"x").into(), false);
+        assert!(!writing.has_room());
+    }
+}

@@ -75,3 +75,17 @@ impl Text {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_that_is_too_large_fits_nothing() {
+        let regex = |source: &str| Text::regex(source);
+        assert!(regex("(?-u)(a{9}){9}").fits(&[b'a'; 81]));
+        let too_large = regex("(?-u)((a{99}){99}){99}|b");
+        assert!(matches!(too_large, Text::Nothing));
+        assert!(!too_large.fits(b"b"));
+    }
+}

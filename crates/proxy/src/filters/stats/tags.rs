@@ -148,3 +148,17 @@ fn text(value: PropertyValue) -> Option<String> {
     text.truncate(text.floor_char_boundary(MAX_TAG_BYTES));
     Some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_cut_between_characters() {
+        let cut = |value: String| text(PropertyValue::text(&value)).unwrap();
+        let full = "x".repeat(MAX_TAG_BYTES);
+        assert_eq!(cut(full.clone()), full);
+        assert_eq!(cut(format!("{full}y")), full);
+        assert_eq!(cut(format!("x{}", "ä".repeat(MAX_TAG_BYTES))).len(), MAX_TAG_BYTES - 1);
+    }
+}

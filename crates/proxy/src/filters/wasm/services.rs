@@ -220,7 +220,7 @@ impl PluginServices for WorkerServices {
     }
 
     fn queue_consumer(&self) -> Option<Arc<dyn QueueConsumer>> {
-        let (sender, mut ready) = mpsc::channel(MAX_READY);
+        let (sender, mut ready) = ready_words();
         let started = self.started();
         // Ends with the plugin, or when a later registration takes its place and drops the sender.
         let task = tokio::task::spawn_local(async move {
@@ -233,7 +233,7 @@ impl PluginServices for WorkerServices {
         let mut queues = self.queues.borrow_mut();
         queues.retain(|queue| !queue.is_finished());
         queues.push(task.abort_handle());
-        Some(Arc::new(ReadySender(sender)))
+        Some(Arc::new(sender))
     }
 
     fn property(&self, path: &[&[u8]]) -> Option<PropertyValue> {
@@ -260,5 +260,28 @@ impl QueueConsumer for ReadySender {
     fn item_ready(&self, token: u32) {
         // Full: the plugin has thousands of words waiting and will look at its queue anyway.
         let _ = self.0.try_send(token);
+    }
+}
+
+/// Where words about queued items wait until the plugin can be told.
+fn ready_words() -> (ReadySender, mpsc::Receiver<u32>) {
+    let (sender, ready) = mpsc::channel(MAX_READY);
+    (ReadySender(sender), ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_about_queued_items_are_dropped_where_too_many_wait() {
+        let (sender, mut ready) = ready_words();
+        let most = u32::try_from(MAX_READY).unwrap();
+        (0..=most).for_each(|token| sender.item_ready(token));
+        let mut next = || ready.try_recv().ok();
+        let told: Vec<u32> = std::iter::from_fn(&mut next).collect();
+        assert_eq!(told, (0..most).collect::<Vec<_>>());
+        sender.item_ready(most);
+        assert_eq!(ready.try_recv(), Ok(most));
     }
 }

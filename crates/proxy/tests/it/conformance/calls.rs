@@ -259,3 +259,32 @@ fn a_plugin_that_was_removed_is_not_called_back() {
     proxy.wait_for_stat("present 1");
     assert_eq!(stat(&proxy, "removed"), before);
 }
+
+#[test]
+fn calls_that_wait_for_an_answer_are_bounded() {
+    let plugin = guest(
+        "on request_headers:
+            (local $n i32)
+            (loop $again
+                (if (call $ask 'c' {:method: GET; :path: /; :authority: a} '' (i32.const 60000))
+                    (then (call $bump 'refused'))
+                    (else (call $bump 'made')))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $n) (i32.const 1030))))
+        on http_call_response:
+            (call $bump 'answered')",
+    );
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let setup = Setup::new().tune(move |config| {
+        config.clusters.insert("c".to_owned(), nobody.into());
+        config.upstreams.max_connections = 1;
+    });
+    let proxy = setup.plugin(plugin).admin().start();
+    assert_eq!(proxy.get("/").status, 200);
+    proxy.wait_for_stat("made 1024");
+    proxy.wait_for_stat("refused 6");
+    // Answers make room again.
+    proxy.wait_for_stat("answered 1024");
+    assert_eq!(proxy.get("/").status, 200);
+    proxy.wait_for_stat("made 2048");
+}

@@ -179,3 +179,21 @@ fn the_server_gets_the_metadata() {
         "message from the plugin, ",
     );
 }
+
+#[test]
+fn messages_of_a_stream_that_wait_are_bounded() {
+    // Nothing is sent before the callback has returned.
+    let begin = format!(
+        "(local $sent i32)
+        {}
+        (loop $again
+            (if (i32.eqz (call $grpc_send (i32.load (i32.const 0x10c)) 'x' (i32.const 0))) (then
+                (local.set $sent (i32.add (local.get $sent) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $sent) (i32.const 2000))))))
+        (call $status (local.get $sent))
+        (call $status (call $grpc_send (i32.load (i32.const 0x10c)) 'x' (i32.const 0)))
+        (call $status (call $grpc_cancel (i32.load (i32.const 0x10c))))",
+        streaming("Echo", &[]),
+    );
+    assert_told(&begin, "1024, 10, 0, ");
+}

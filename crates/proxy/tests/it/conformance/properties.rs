@@ -277,3 +277,55 @@ fn a_property_lives_as_long_as_it_was_declared_to() {
     let (absent, kept) = (Some("-"), Some("kept"));
     assert_eq!(seen, [(absent, absent), (kept, absent), (absent, absent)]);
 }
+
+#[test]
+fn the_values_of_a_stream_and_of_a_connection_are_bounded() {
+    let plugin = guest(
+        "on request_headers:
+            (local $n i32)
+            (loop $again
+                (if (call $proxy_set_property (call $decimal (local.get $n)) 'v')
+                    (then (call $bump 'refused'))
+                    (else (call $bump 'stored')))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $n) (i32.const 1030))))
+            (if (call $proxy_set_property '7' 'w') (then (call $bump 'not_replaced')))",
+    );
+    // One plugin may declare less than a connection may hold: two fill it.
+    let declaring = |prefix: &str| {
+        guest(&format!(
+            r#"{FOREIGN}
+            (func $name (param $n i32)
+                (i32.store8 (i32.const 0x803)
+                    (i32.add (i32.const 32) (i32.div_u (local.get $n) (i32.const 64))))
+                (i32.store8 (i32.const 0x804)
+                    (i32.add (i32.const 32) (i32.rem_u (local.get $n) (i32.const 64)))))
+            (data (i32.const 0x800) "\0a\03{prefix}..\28\02")
+            on configure:
+                (local $n i32)
+                (loop $again
+                    (call $name (local.get $n))
+                    (if (call $foreign 'declare_property' (i32.const 0x800) (i32.const 7)
+                            (i32.const 0x100) (i32.const 0x104))
+                        (then (unreachable)))
+                    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                    (br_if $again (i32.lt_u (local.get $n) (i32.const 515))))
+            on request_headers:
+                (local $n i32)
+                (loop $again
+                    (call $name (local.get $n))
+                    (if (call $proxy_set_property (i32.const 0x802) (i32.const 3) 'v')
+                        (then (call $bump 'connection_refused'))
+                        (else (call $bump 'connection_stored')))
+                    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                    (br_if $again (i32.lt_u (local.get $n) (i32.const 515))))"#
+        ))
+    };
+    let setup = Setup::new().plugin(plugin).plugin(declaring("a")).plugin(declaring("b"));
+    let proxy = setup.admin().start();
+    assert_eq!(proxy.get("/").status, 200);
+    assert_eq!((stat(&proxy, "stored"), stat(&proxy, "refused")), (1024, 6));
+    assert_eq!(stat(&proxy, "not_replaced"), 0);
+    let of_connection = (stat(&proxy, "connection_stored"), stat(&proxy, "connection_refused"));
+    assert_eq!(of_connection, (1024, 6));
+}

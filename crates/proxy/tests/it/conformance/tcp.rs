@@ -1,6 +1,7 @@
 //! Network plugins: TCP connections between a raw client and a raw upstream.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use wasmplug_proxy::{ListenerProtocol, ProxyConfig};
 use wasmplug_testkit::{Upstream, UpstreamThread};
@@ -481,4 +482,25 @@ fn network_plugins_stand_in_front_of_http() {
     assert_eq!(proxy.upstream().received()[0].path, "/b");
     assert_eq!(proxy.told()[0], "/b");
     assert!(proxy.told()[1..].iter().all(|line| line == "response"), "{:?}", proxy.told());
+}
+
+#[test]
+fn a_connection_on_which_nothing_moves_is_closed() {
+    let upstream = RawUpstream::echo();
+    let idle = || network("on downstream_data:\non upstream_data:");
+    let with = |idle_timeout: Duration, plugins: Vec<Plugin>| {
+        let tuned = setup(&upstream);
+        let tuned = tuned.tune(move |config| config.limits.tcp_idle_timeout = idle_timeout);
+        plugins.into_iter().fold(tuned, Setup::plugin).start()
+    };
+    for plugins in [vec![], vec![idle()]] {
+        let proxy = with(Duration::from_millis(1), plugins);
+        assert_eq!(TcpClient::connect(&proxy).read_to_end(), "");
+    }
+    for plugins in [vec![], vec![idle()]] {
+        let proxy = with(Duration::from_hours(1), plugins);
+        let mut client = TcpClient::connect(&proxy);
+        client.send("hello");
+        assert_eq!(client.read(5), "hello");
+    }
 }

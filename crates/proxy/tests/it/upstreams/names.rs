@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use wasmplug_proxy::{LoadBalancing, NameResolver, ProxyConfig};
@@ -153,4 +153,35 @@ fn the_system_knows_this_machine() {
     for _ in 0..10 {
         assert_eq!(proxy.get("/").text(), "fine");
     }
+}
+
+#[test]
+fn no_more_names_are_looked_up_at_one_time_than_allowed() {
+    /// Look-ups that run, the most that ever did at one time, and those that have ended.
+    #[derive(Default)]
+    struct LookUps {
+        running: usize,
+        most: usize,
+        ended: usize,
+    }
+    let look_ups = Arc::new((Mutex::new(LookUps::default()), Condvar::new()));
+    let seen = Arc::clone(&look_ups);
+    let resolver = NameResolver::new(move |_, _| {
+        let (all, changed) = &*seen;
+        let mut all = all.lock().unwrap();
+        all.running += 1;
+        all.most = all.most.max(all.running);
+        changed.notify_all();
+        // The first ones take so long that all come together that may.
+        let mut all = changed.wait_while(all, |all| all.most < 16).unwrap();
+        all.running -= 1;
+        all.ended += 1;
+        Err(io::Error::other("no such name"))
+    });
+    let hosts: Vec<String> = (0..40).map(|number| format!("n{number}.test:80")).collect();
+    let _proxy = start(resolver, move |config| {
+        config.upstream = hosts.join(",").parse().unwrap();
+    });
+    eventually(|| look_ups.0.lock().unwrap().ended >= 80);
+    assert_eq!(look_ups.0.lock().unwrap().most, 16);
 }

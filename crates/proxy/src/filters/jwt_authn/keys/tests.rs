@@ -232,3 +232,13 @@ fn without_keys_every_token_is_refused_as_by_a_key_that_nobody_has() {
     assert_eq!(without_keys(&token(&Key::es256())), Status::VerificationFails);
     assert_eq!(without_keys(&token(&Key::es256().with_kid("a"))), Status::NoMatchingKey);
 }
+
+#[test]
+fn rsa_keys_have_2048_to_8192_bits() {
+    let len = |bytes: usize| {
+        let key = json!({ "kty": "RSA", "e": "AQAB", "n": encode(vec![0xff; bytes]) });
+        let keys = json!({ "keys": [key, Key::es256().jwk()] }).to_string();
+        KeySet::parse(keys.as_bytes()).unwrap().len()
+    };
+    assert_eq!([255, 256, 1024, 1025].map(len), [1, 2, 2, 1]);
+}
