@@ -18,6 +18,8 @@ pub const PREFIX: &str = "wasmplug.dev/";
 
 /// How many VMs a plugin has: `worker` or `process`.
 pub const VM_SCOPE: &str = "wasmplug.dev/vm-scope";
+/// Limits of the plugin's VM, as `NAME=VALUE` with commas between them.
+pub const LIMITS: &str = "wasmplug.dev/limits";
 /// Module of another version of the plugin, which some or all requests meet.
 pub const CANDIDATE_URL: &str = "wasmplug.dev/candidate-url";
 /// Digest of that module or image, in hexadecimal digits.
@@ -39,8 +41,9 @@ pub const CANDIDATE_MAX_LATENCY: &str = "wasmplug.dev/candidate-max-latency-us";
 pub const CANDIDATE_WINDOW: &str = "wasmplug.dev/candidate-window-seconds";
 
 /// All names that mean something.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     VM_SCOPE,
+    LIMITS,
     CANDIDATE_URL,
     CANDIDATE_SHA256,
     CANDIDATE_CONFIG,
@@ -75,6 +78,8 @@ pub enum VmScope {
 pub struct PluginExtras {
     /// How many VMs it has.
     pub vm_scope: VmScope,
+    /// Limits of its VM by name; what they may be is known to who runs it.
+    pub limits: BTreeMap<String, String>,
     /// Another version of it.
     pub candidate: Option<Box<Candidate>>,
 }
@@ -148,6 +153,11 @@ type Annotations = BTreeMap<String, String>;
 // === impl PluginExtras ===
 
 impl PluginExtras {
+    /// Whether it asks for what only plugins of HTTP can have.
+    pub(crate) fn needs_http(&self) -> bool {
+        self.vm_scope != VmScope::default() || self.candidate.is_some()
+    }
+
     /// Reads the annotations of a resource; every problem is told.
     pub(crate) fn read(annotations: &Annotations) -> Result<Self, Vec<ExtraProblem>> {
         let mut problems = unknown(annotations);
@@ -156,13 +166,15 @@ impl PluginExtras {
             "process" => Ok(VmScope::Process),
             _ => Err("must be `worker` or `process`".to_owned()),
         });
+        let limits = read(annotations, LIMITS, &mut problems, limits);
         let candidate = Candidate::read(annotations, &mut problems);
         if candidate.is_some() && vm_scope == Some(VmScope::Process) {
             let message = "a plugin with one VM for the process has no candidate";
             problems.push(problem(VM_SCOPE, message.to_owned()));
         }
         if problems.is_empty() {
-            Ok(Self { vm_scope: vm_scope.unwrap_or_default(), candidate: candidate.map(Box::new) })
+            let (vm_scope, limits) = (vm_scope.unwrap_or_default(), limits.unwrap_or_default());
+            Ok(Self { vm_scope, limits, candidate: candidate.map(Box::new) })
         } else {
             Err(problems)
         }
@@ -250,6 +262,24 @@ fn read<T>(
     }
 }
 
+/// Reads `NAME=VALUE, NAME=VALUE`.
+fn limits(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut limits = BTreeMap::new();
+    for setting in text.split(',').map(str::trim) {
+        let parts = setting.split_once('=').filter(|(name, value)| {
+            let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+            !name.is_empty() && name.bytes().all(is_name) && !value.is_empty()
+        });
+        let Some((name, value)) = parts else {
+            return Err(format!("{} is not of the form NAME=VALUE", quoted(setting)));
+        };
+        if limits.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("sets {} twice", quoted(name)));
+        }
+    }
+    Ok(limits)
+}
+
 fn problem(name: &str, message: String) -> ExtraProblem {
     ExtraProblem { annotation: name.to_owned(), message, hint: None }
 }
@@ -325,6 +355,17 @@ mod tests {
         for wrong in ["", "Process", "thread"] {
             let expected = "wasmplug.dev/vm-scope: must be `worker` or `process`";
             assert_eq!(read(&[("vm-scope", wrong)]).unwrap_err(), [expected]);
+        }
+    }
+
+    #[test]
+    fn limits_are_names_with_values() {
+        let limits = |text| read(&[("limits", text)]).map(|extras| extras.limits);
+        let expected = [("memory_bytes", "16M"), ("queues", "7")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(limits("queues=7, memory_bytes=16M").unwrap(), expected.into());
+        for wrong in ["", "queues", "=7", "queues=", "Queues=7", "queues=7,", "queues=7,queues=8"] {
+            assert_eq!(limits(wrong).unwrap_err().len(), 1, "{wrong}");
         }
     }
 

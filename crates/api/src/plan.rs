@@ -13,6 +13,7 @@ mod routes;
 mod tests;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 
@@ -126,6 +127,9 @@ pub struct PlannedPlugin {
     /// How many VMs it has, by an annotation.
     #[serde(skip_serializing_if = "is_default")]
     pub vm_scope: VmScope,
+    /// Limits of its VM by name, by an annotation.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
     /// Another version of it, by annotations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Box<Candidate>>,
@@ -175,7 +179,7 @@ fn planned(
         let problem = problems.into_iter().next();
         problem.map_or_else(String::new, |of| format!("{}: {}", of.annotation, of.message))
     })?;
-    if spec.type_ == PluginType::Network && extras != PluginExtras::default() {
+    if spec.type_ == PluginType::Network && extras.needs_http() {
         return Err("a plugin of type `NETWORK` has neither one VM nor a candidate".to_owned());
     }
     let mut resource = meta.namespaced_name();
@@ -200,6 +204,7 @@ fn planned(
         fail_strategy: spec.fail_strategy,
         resource_version: meta.resource_version.clone().unwrap_or_default(),
         vm_scope: extras.vm_scope,
+        limits: extras.limits,
         candidate: extras.candidate,
     })
 }
@@ -256,6 +261,7 @@ impl fmt::Debug for PlannedPlugin {
             .field("fail_strategy", &self.fail_strategy)
             .field("resource_version", &self.resource_version)
             .field("vm_scope", &self.vm_scope)
+            .field("limits", &self.limits)
             .field("candidate", &self.candidate)
             .finish()
     }

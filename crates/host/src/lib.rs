@@ -83,7 +83,7 @@ pub use self::expression::{Expression, ExpressionRefused};
 pub use self::fields::{Fields, FieldsKind, Pseudo};
 pub use self::host::Host;
 pub use self::limits::{
-    EPOCH_PERIOD, LimitCounters, LimitKind, LimitSlot, LimitValueError, Limits,
+    EPOCH_PERIOD, LimitCounters, LimitKind, LimitSlot, LimitValueError, Limits, SetLimitError,
 };
 pub use self::log::{LogRecord, LogSink, NoLog};
 pub use self::network::NetworkStream;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-pub use self::named::{LimitSlot, LimitValueError};
+pub use self::named::{LimitSlot, LimitValueError, SetLimitError};
 
 /// Period of the clock that deadlines are measured with; deadlines are rounded up to it.
 pub const EPOCH_PERIOD: Duration = Duration::from_millis(10);

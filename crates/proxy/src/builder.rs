@@ -12,7 +12,7 @@ use wasmplug_api::{
     PlannedFilter, PlannedPlugin,
 };
 use wasmplug_host::{
-    CompiledCache, CompiledModule, Host, Limits, LoadError, StartError, VmIdLease,
+    CompiledCache, CompiledModule, Host, Limits, LoadError, SetLimitError, StartError, VmIdLease,
 };
 use wasmplug_module::{
     FetchError, FetchedModule, ModuleLease, ModuleRequest, ModuleStore, PullSecretError,
@@ -123,6 +123,15 @@ pub enum BuildError {
         /// Why.
         #[source]
         source: StartError,
+    },
+    /// A limit of its own cannot be what its annotation says.
+    #[error("cannot limit `{resource}` as its annotation `wasmplug.dev/limits` says")]
+    Limit {
+        /// The plugin's resource.
+        resource: NamespacedName,
+        /// Why.
+        #[source]
+        source: SetLimitError,
     },
     /// The thread that compiled it ended without a result.
     #[error("the compiler gave up on `{resource}`")]
@@ -355,7 +364,11 @@ impl SnapshotBuilder {
                 module
             }
         };
-        let spec = Arc::new(self.spec(planned, digest, module, version));
+        let limits = self.limits_of(planned).map_err(|source| {
+            let resource = planned.resource.clone();
+            BuildError::Limit { resource, source }
+        })?;
+        let spec = Arc::new(self.spec(planned, digest, module, version, limits));
         if let Some(previous) = self.last_good.get(&resource)
             && previous.is_equivalent(&spec)
             && previous.phase == spec.phase
@@ -373,12 +386,23 @@ impl SnapshotBuilder {
         Ok(spec)
     }
 
+    /// Those of the process, or tighter ones of its own: who may apply a plugin may not decide how
+    /// much of the machine it gets.
+    fn limits_of(&self, planned: &PlannedPlugin) -> Result<Limits, SetLimitError> {
+        let mut limits = self.limits.clone();
+        for (name, text) in &planned.limits {
+            limits.tighten(name, text)?;
+        }
+        Ok(limits)
+    }
+
     fn spec(
         &self,
         planned: &PlannedPlugin,
         digest: Digest,
         module: CompiledModule,
         version: Version,
+        limits: Limits,
     ) -> PluginSpec {
         let Version { role, rollout } = version;
         let environment: Vec<(String, String)> = planned
@@ -399,7 +423,12 @@ impl SnapshotBuilder {
             phase: planned.phase,
             priority: planned.priority,
             url: planned.url.to_string(),
-            vm_key: VmKey { digest: digest.clone(), role, environment: environment.clone() },
+            vm_key: VmKey {
+                digest: digest.clone(),
+                role,
+                environment: environment.clone(),
+                limits: planned.limits.clone(),
+            },
             digest,
             module,
             root_id: planned.root_id.clone(),
@@ -407,7 +436,7 @@ impl SnapshotBuilder {
             environment,
             fail_strategy: planned.fail_strategy,
             allow_on_headers_stop_iteration: false,
-            limits: self.limits.clone(),
+            limits,
             stats: PluginStats::default(),
             vm_scope: planned.vm_scope,
             thread: ThreadSlot::default(),
@@ -438,7 +467,11 @@ impl BuildError {
                  above say why"
                     .into(),
             ),
-            Self::Start { .. } | Self::Aborted { .. } => None,
+            Self::Limit { source: SetLimitError::Beyond { name, .. }, .. } => Some(format!(
+                "an annotation can only make a limit tighter; whoever runs the proxy raises it by \
+                 `--limit {name}=VALUE`"
+            )),
+            Self::Start { .. } | Self::Limit { .. } | Self::Aborted { .. } => None,
         }
     }
 

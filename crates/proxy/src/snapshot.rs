@@ -3,6 +3,7 @@
 //! A snapshot is built completely aside and then published. Each worker makes its own chain from
 //! it; a stream keeps the chain that it began with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -160,6 +161,8 @@ pub(crate) struct VmKey {
     /// A candidate takes nobody along when it dies.
     pub(crate) role: PluginRole,
     pub(crate) environment: Vec<(String, String)>,
+    /// Limits of its own.
+    pub(crate) limits: BTreeMap<String, String>,
 }
 
 /// Counters of one plugin over all workers.

@@ -10,7 +10,7 @@ use crate::wasm_plugin::PluginType;
 pub(crate) fn extras(meta: &ObjectMeta, kind: PluginType, path: &FieldPath, v: &mut Violations) {
     let path = path.field("annotations");
     match PluginExtras::read(&meta.annotations) {
-        Ok(extras) if kind == PluginType::Network && extras != PluginExtras::default() => {
+        Ok(extras) if kind == PluginType::Network && extras.needs_http() => {
             let first = meta.annotations.keys().find(|name| name.starts_with(PREFIX));
             let path = first.map_or_else(|| path.clone(), |name| path.key(name));
             v.error(path, "a plugin of type `NETWORK` has neither one VM nor a candidate");

@@ -29,9 +29,48 @@ pub struct LimitValueError {
     pub expected: &'static str,
 }
 
+/// Why a limit of one VM cannot be set by its name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetLimitError {
+    /// There is no such limit.
+    #[error("there is no limit `{name}` of a VM; there are: {}", Limits::NAMES.join(", "))]
+    Unknown {
+        /// What was given.
+        name: String,
+    },
+    /// It cannot have this value.
+    #[error("limit `{name}`")]
+    Value {
+        /// The limit.
+        name: String,
+        /// Why.
+        #[source]
+        source: LimitValueError,
+    },
+    /// It is more than the process allows.
+    #[error("limit `{name}`: `{text}` is more than this process allows")]
+    Beyond {
+        /// The limit.
+        name: String,
+        /// What was given.
+        text: String,
+    },
+}
+
 // === impl LimitSlot ===
 
 impl LimitSlot<'_> {
+    /// How much it allows, in nanoseconds, bytes or things.
+    fn amount(&self) -> u128 {
+        let of_count = |count: &usize| u128::try_from(*count).unwrap_or(u128::MAX);
+        match self {
+            Self::Time(time) => time.as_nanos(),
+            Self::OptionalTime(time) => time.map_or(u128::MAX, |time| time.as_nanos()),
+            Self::Bytes(count) | Self::Count(count) => of_count(count),
+            Self::SmallCount(count) => u128::from(**count),
+        }
+    }
+
     /// Sets the limit to what a text says.
     ///
     /// # Errors
@@ -83,6 +122,25 @@ impl Limits {
         "log_line_bytes",
         "expressions",
     ];
+
+    /// Makes a limit tighter than it is.
+    ///
+    /// # Errors
+    /// There is no such limit, the text is no value, or it would allow more than before; nothing is
+    /// changed then.
+    pub fn tighten(&mut self, name: &str, text: &str) -> Result<(), SetLimitError> {
+        let mut tighter = self.clone();
+        let slot = tighter.slot(name);
+        let slot = slot.ok_or_else(|| SetLimitError::Unknown { name: name.to_owned() })?;
+        let before = slot.amount();
+        slot.set(text).map_err(|source| SetLimitError::Value { name: name.to_owned(), source })?;
+        if tighter.slot(name).is_none_or(|slot| slot.amount() > before) {
+            let (name, text) = (name.to_owned(), text.to_owned());
+            return Err(SetLimitError::Beyond { name, text });
+        }
+        *self = tighter;
+        Ok(())
+    }
 
     /// The limit of this name, to be set. `None` if there is none.
     pub fn slot(&mut self, name: &str) -> Option<LimitSlot<'_>> {
@@ -167,7 +225,26 @@ fn split(text: &str) -> Option<(usize, &str)> {
 mod tests {
     use std::time::Duration;
 
-    use super::Limits;
+    use super::{Limits, SetLimitError};
+
+    #[test]
+    fn a_limit_can_be_tightened_and_not_loosened() {
+        let mut limits = Limits::default();
+        limits.tighten("memory_bytes", "16M").unwrap();
+        limits.tighten("callback_deadline", "100ms").unwrap();
+        let expected = Limits { memory_bytes: 16 << 20, ..Limits::default() };
+        assert_eq!(limits, expected);
+        for (name, text, is_right) in [
+            ("memory_bytes", "17M", (|e| matches!(e, SetLimitError::Beyond { .. })) as fn(_) -> _),
+            ("callback_deadline", "1s", |e| matches!(e, SetLimitError::Beyond { .. })),
+            ("queues", "no", |e| matches!(e, SetLimitError::Value { .. })),
+            ("buffer_bytes", "1K", |e| matches!(e, SetLimitError::Unknown { .. })),
+        ] {
+            let error: SetLimitError = limits.tighten(name, text).unwrap_err();
+            assert!(is_right(error.clone()), "{error}");
+            assert_eq!(limits, expected);
+        }
+    }
 
     #[test]
     fn each_name_has_a_limit_and_each_limit_is_set_by_its_name() {

@@ -101,3 +101,36 @@ fn connections_beyond_the_limit_are_closed_until_one_ends() {
     eventually(|| proxy.client().get("/").is_ok());
     assert_eq!(second.get("/").unwrap().status, 200);
 }
+
+/// A plugin that grows its memory by 100 pages and tells whether it could.
+fn grows() -> Plugin {
+    Plugin::guest(
+        "on response_headers:
+            (call $add #response 'x-grown'
+                (call $decimal (i32.ne (memory.grow (i32.const 100)) (i32.const -1))))",
+    )
+}
+
+#[test]
+fn a_plugin_can_have_a_tighter_limit_of_its_own() {
+    let grown = |plugin: Plugin| {
+        let proxy = Setup::new().plugin(plugin).start();
+        proxy.get("/").header("x-grown").map(str::to_owned)
+    };
+    assert_eq!(grown(grows()).as_deref(), Some("1"));
+    assert_eq!(grown(grows().annotated("limits", "memory_bytes=1M")).as_deref(), Some("0"));
+}
+
+#[test]
+fn a_plugin_cannot_have_more_than_the_process_allows() {
+    for (limits, part) in [
+        ("memory_bytes=1G", "is more than this process allows"),
+        ("memories=1", "there is no limit `memories`"),
+    ] {
+        let mut proxy = Setup::new().start_unconfigured();
+        let rejected = proxy.load(&[grows().annotated("limits", limits)]);
+        assert_eq!(rejected.len(), 1);
+        assert!(rejected[0].reason.contains(part), "{}", rejected[0].reason);
+        assert_eq!(proxy.get("/").status, 503);
+    }
+}
