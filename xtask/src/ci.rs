@@ -29,8 +29,7 @@ const RESULTS: &str = "ci/tests.txt";
 /// What `cargo xtask ci` is told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Leave out the documentation, the rebuild of the plugins, the release build and the count of its
-    /// instructions.
+    /// Leave out the documentation, the rebuild of the plugins and the release build.
     #[arg(long)]
     fast: bool,
 }
@@ -120,8 +119,6 @@ fn steps(repository: &Repository) -> Vec<Step> {
             // As the README gives it.
             &["run", "--release", "--", "quickstart", "--once"],
         ),
-        // Of that build.
-        slow("instructions", &["xtask", "bench", "instructions", "--check"]),
     ]
 }
 

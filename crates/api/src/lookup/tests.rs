@@ -192,11 +192,9 @@ fn names_that_are_missing_or_ambiguous_are_errors_with_a_hint() {
 #[test]
 fn an_error_names_ten_workloads_and_no_more() {
     for (given, named) in [(9, 9), (10, 10), (11, 10)] {
-        let pods: String = (0..given)
-            .map(|number| {
-                format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}}}\n")
-            })
-            .collect();
+        let pod =
+            |number| format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}}}\n");
+        let pods = (0..given).map(pod).collect::<Vec<_>>().concat();
         let error = find_workload(&parse_file("a.yaml", &pods).resources, "zzz").unwrap_err();
         assert_eq!(error.hint().unwrap().matches("Pod ").count(), named, "{error:?}");
     }
