@@ -31,11 +31,6 @@ use clap::Parser;
 use crate::args::Arguments;
 use crate::environment::Environment;
 
-/// Streams make and drop many small things on one thread, which the system's allocator takes a lock
-/// and a walk through its bins for. `docs/performance.md` has the figures.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let environment = Environment::read();
     // clap answers `--help` and wrong usage itself, with status 2 for the latter.
