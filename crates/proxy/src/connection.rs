@@ -31,6 +31,9 @@ use crate::worker::Worker;
 const HTTP2_START: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Before the next try when a connection could not be accepted, so as not to spin. Source: ours.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection that has asked for nothing is kept when the proxy stops. Source: ours; a
+/// client that has just connected is about to ask.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// Bytes between network filters and HTTP, in each direction.
 const IN_MEMORY_BYTES: usize = 64 << 10;
 
@@ -230,14 +233,22 @@ async fn serve_http<T>(
     let mut stop_before = stop.clone();
     let is_http2 = match info.tls().and_then(TlsSession::is_http2) {
         Some(agreed) => agreed,
-        None => tokio::select! {
-            // Cancel-safe: it only looks at what has arrived.
-            begins = tokio::time::timeout(limits.header_timeout, stream.begins_with(HTTP2_START)) => {
-                begins.unwrap_or(false)
+        None => {
+            let begins = stream.begins_with(HTTP2_START);
+            let mut begins = pin!(tokio::time::timeout(limits.header_timeout, begins));
+            tokio::select! {
+                // Cancel-safe: it is polled on below.
+                begins = begins.as_mut() => begins.unwrap_or(false),
+                // Cancel-safe: the value is only looked at.
+                _ = stop_before.wait_for(|stop| *stop) => {
+                    // The first request of a new connection may be on its way.
+                    match tokio::time::timeout(LAST_CALL, begins).await {
+                        Ok(begins) => begins.unwrap_or(false),
+                        Err(_) => return,
+                    }
+                }
             }
-            // Cancel-safe: the value is only looked at. Nothing was asked yet, so nothing is lost.
-            _ = stop_before.wait_for(|stop| *stop) => return,
-        },
+        }
     };
     let result = if is_http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
@@ -267,6 +278,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut stop: watch::Receiver<bool>,
 ) -> hyper::Result<()> {
     tokio::select! {
+        // What has arrived is read first: the HTTP library closes at once if it has seen nothing.
+        biased;
         // Cancel-safe: it is polled on below.
         result = connection.as_mut() => return result,
         // Cancel-safe: the value is only looked at.
