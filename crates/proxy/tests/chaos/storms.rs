@@ -36,7 +36,6 @@ struct Found {
     at_end: Usage,
 }
 
-// Checks: TR-03, TR-08, RL-01
 #[test]
 fn every_answer_is_right_while_everything_breaks() {
     let _alone = alone();

@@ -38,7 +38,6 @@ struct Found {
     repeated: u64,
 }
 
-// Checks: UP-09
 #[test]
 fn no_request_and_no_memory_is_lost_to_changes_of_configuration() {
     let _alone = alone();

@@ -118,7 +118,7 @@ fn a_plugin_can_have_a_tighter_limit_of_its_own() {
         proxy.get("/").header("x-grown").map(str::to_owned)
     };
     assert_eq!(grown(grows()).as_deref(), Some("1"));
-    assert_eq!(grown(grows().annotated("limits", "memory_bytes=1M")).as_deref(), Some("0"));
+    assert_eq!(grown(grows().annotated("limits", "memory_bytes=5M")).as_deref(), Some("0"));
 }
 
 #[test]
