@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use wasmplug_api::NamespacedName;
 use wasmplug_host::{Fields, Pseudo};
 
@@ -108,7 +108,7 @@ impl AccessRecord {
             uri.path_and_query().and_then(|path| HeaderValue::from_str(path.as_str()).ok());
         let authority = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         Box::new(Self {
-            method: Some(method_value(request.method())),
+            method: HeaderValue::from_str(request.method().as_str()).ok(),
             path: target,
             authority: authority.or_else(|| headers.get(HOST).cloned()),
             user_agent: headers.get(USER_AGENT).cloned(),
@@ -116,11 +116,6 @@ impl AccessRecord {
             request_id: headers.get(X_REQUEST_ID).cloned(),
         })
     }
-}
-
-/// A method as a header value; none that is a method is none.
-fn method_value(method: &Method) -> HeaderValue {
-    HeaderValue::from_str(method.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// A moment as Envoy writes it: UTC, with milliseconds.

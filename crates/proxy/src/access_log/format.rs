@@ -84,7 +84,7 @@ impl<'a> Line<'a> {
         let connection = stream.connection_info();
         let route = stream.route();
         let times = self.plugins.iter();
-        let times = times.map(|(name, time)| (name.to_string(), json!(micros(time.as_micros()))));
+        let times = times.map(|(name, time)| (name.to_string(), json!(whole(time.as_micros()))));
         let plugins: Map<String, Value> = times.collect();
         let flags = Some(self.flags()).filter(|flags| !flags.is_empty());
         json!({
@@ -97,8 +97,8 @@ impl<'a> Line<'a> {
             "response_code_details": self.details(),
             "bytes_received": stream.request_bytes.get(),
             "bytes_sent": stream.sent_bytes.get(),
-            "duration": micros(stream.elapsed().as_millis()),
-            "upstream_service_time": upstream.map(|up| micros(up.latency.as_millis())),
+            "duration": whole(stream.elapsed().as_millis()),
+            "upstream_service_time": upstream.map(|up| whole(up.latency.as_millis())),
             "x_forwarded_for": value(record.forwarded_for.as_ref()),
             "user_agent": value(record.user_agent.as_ref()),
             "request_id": value(record.request_id.as_ref()),
@@ -160,6 +160,7 @@ fn value(value: Option<&HeaderValue>) -> Option<String> {
     Some(String::from_utf8_lossy(cut(value?.as_bytes())).into_owned())
 }
 
-fn micros(time: u128) -> u64 {
+/// A time in whatever unit, as JSON can have it.
+fn whole(time: u128) -> u64 {
     u64::try_from(time).unwrap_or(u64::MAX)
 }
