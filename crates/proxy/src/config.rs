@@ -111,6 +111,9 @@ pub struct ProxyLimits {
     pub tcp_idle_timeout: Duration,
     /// Longest time that streams may go on after the proxy was asked to stop. Default: 10 s.
     pub drain_timeout: Duration,
+    /// How long a connection that has asked for nothing yet is kept after the proxy was asked to
+    /// stop. Default: 500 ms. Source: ours; a client that has just connected is about to ask.
+    pub last_call_timeout: Duration,
     /// Most idle connections that a worker keeps to one endpoint. Default: 256.
     pub idle_upstream_connections: usize,
 }
@@ -144,7 +147,7 @@ impl ProxyConfig {
 
 impl ProxyLimits {
     /// Names of all limits, as [`ProxyLimits::slot`] knows them.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "connections",
         "buffer_bytes",
         "headers",
@@ -159,6 +162,7 @@ impl ProxyLimits {
         "stream_idle_timeout",
         "tcp_idle_timeout",
         "drain_timeout",
+        "last_call_timeout",
         "idle_upstream_connections",
     ];
 
@@ -180,6 +184,7 @@ impl ProxyLimits {
             stream_idle_timeout,
             tcp_idle_timeout,
             drain_timeout,
+            last_call_timeout,
             idle_upstream_connections,
         } = self;
         Some(match name {
@@ -197,6 +202,7 @@ impl ProxyLimits {
             "stream_idle_timeout" => LimitSlot::Time(stream_idle_timeout),
             "tcp_idle_timeout" => LimitSlot::Time(tcp_idle_timeout),
             "drain_timeout" => LimitSlot::Time(drain_timeout),
+            "last_call_timeout" => LimitSlot::Time(last_call_timeout),
             "idle_upstream_connections" => LimitSlot::Count(idle_upstream_connections),
             _ => return None,
         })
@@ -230,6 +236,7 @@ impl Default for ProxyLimits {
             stream_idle_timeout: Duration::from_mins(5),
             tcp_idle_timeout: Duration::from_hours(1),
             drain_timeout: Duration::from_secs(10),
+            last_call_timeout: Duration::from_millis(500),
             idle_upstream_connections: 256,
         }
     }

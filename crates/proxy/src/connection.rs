@@ -31,9 +31,6 @@ use crate::worker::Worker;
 const HTTP2_START: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Before the next try when a connection could not be accepted, so as not to spin. Source: ours.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a connection that has asked for nothing is kept when the proxy stops. Source: ours; a
-/// client that has just connected is about to ask.
-const LAST_CALL: Duration = Duration::from_millis(500);
 /// Bytes between network filters and HTTP, in each direction.
 const IN_MEMORY_BYTES: usize = 64 << 10;
 
@@ -113,19 +110,11 @@ async fn serve_connection(
 }
 
 /// Leads a new connection through what stands in front. `None` if it is to be closed.
-async fn open(
-    worker: &Worker,
-    stream: TcpStream,
-    mut stop: watch::Receiver<bool>,
-) -> Option<Opened> {
+async fn open(worker: &Worker, stream: TcpStream, stop: watch::Receiver<bool>) -> Option<Opened> {
     let is_mutual = worker.chain().requires_mutual_tls();
     let opened = match worker.front() {
         None => Opened::plain(stream).map_err(FrontError::from),
-        Some(front) => tokio::select! {
-            opened = front.open(stream, is_mutual) => opened,
-            // Cancel-safe: the value is only looked at. Nothing was asked yet, so nothing is lost.
-            _ = stop.wait_for(|stop| *stop) => return None,
-        },
+        Some(front) => until_last_call(worker, stop, front.open(stream, is_mutual)).await?,
     };
     let metrics = &worker.metrics().front;
     match opened {
@@ -230,25 +219,15 @@ async fn serve_http<T>(
         let (worker, info) = (Rc::clone(&worker), Rc::clone(&info));
         serve(worker, info, request)
     });
-    let mut stop_before = stop.clone();
-    let is_http2 = match info.tls().and_then(TlsSession::is_http2) {
-        Some(agreed) => agreed,
-        None => {
-            let begins = stream.begins_with(HTTP2_START);
-            let mut begins = pin!(tokio::time::timeout(limits.header_timeout, begins));
-            tokio::select! {
-                // Cancel-safe: it is polled on below.
-                begins = begins.as_mut() => begins.unwrap_or(false),
-                // Cancel-safe: the value is only looked at.
-                _ = stop_before.wait_for(|stop| *stop) => {
-                    // The first request of a new connection may be on its way.
-                    match tokio::time::timeout(LAST_CALL, begins).await {
-                        Ok(begins) => begins.unwrap_or(false),
-                        Err(_) => return,
-                    }
-                }
-            }
-        }
+    let agreed = info.tls().and_then(TlsSession::is_http2);
+    let is_http2 = if agreed == Some(true) {
+        // The HTTP library tells its client to stop in a way that loses no request.
+        true
+    } else {
+        let begins = stream.begins_with(HTTP2_START);
+        let begins = tokio::time::timeout(limits.header_timeout, begins);
+        let Some(begins) = until_last_call(&worker, stop.clone(), begins).await else { return };
+        begins.unwrap_or(false) && agreed.is_none()
     };
     let result = if is_http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
@@ -269,6 +248,23 @@ async fn serve_http<T>(
     if let Err(error) = result {
         tracing::debug!(error = %error, "client connection ended");
     }
+}
+
+/// Waits for what a new connection has to say first, when the proxy stops only a little longer: its
+/// first request may be on its way. `None` if it did not come.
+async fn until_last_call<T>(
+    worker: &Worker,
+    mut stop: watch::Receiver<bool>,
+    first: impl Future<Output = T>,
+) -> Option<T> {
+    let mut first = pin!(first);
+    tokio::select! {
+        // Cancel-safe: it is polled on below.
+        first = first.as_mut() => return Some(first),
+        // Cancel-safe: the value is only looked at.
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    tokio::time::timeout(worker.config().limits.last_call_timeout, first).await.ok()
 }
 
 /// Serves a connection to its end; told to stop, it takes no further request.
