@@ -147,6 +147,25 @@ impl HttpStream {
         self.vm.failure()
     }
 
+    /// Whether the VM no longer runs.
+    pub fn has_failed(&self) -> bool {
+        self.vm.is_failed()
+    }
+
+    /// Whether the plugin hears of what follows the headers of a request.
+    pub fn hears_request_body(&self) -> bool {
+        let callbacks = self.vm.callbacks();
+        callbacks.on_request_body.is_some() || callbacks.on_request_trailers.is_some()
+    }
+
+    /// Whether the plugin hears of responses.
+    pub fn hears_response(&self) -> bool {
+        let callbacks = self.vm.callbacks();
+        callbacks.on_response_headers.is_some()
+            || callbacks.on_response_body.is_some()
+            || callbacks.on_response_trailers.is_some()
+    }
+
     /// Shows the request headers. They stay here until [`HttpStream::release_request_headers`].
     ///
     /// # Errors

@@ -189,6 +189,15 @@ impl AnyFilter {
         }
     }
 
+    /// Takes a plugin whose VM has died of another stream into a fresh one, if it can.
+    pub(crate) fn recover(&mut self, stream: &Rc<StreamShared>, request: &Fields, is_bare: bool) {
+        match self {
+            Self::Wasm(filter) => filter.recover(stream, request, is_bare),
+            Self::Rollout(filter) => filter.recover(request, is_bare),
+            Self::Remote(_) | Self::BuiltIn(_) => {}
+        }
+    }
+
     /// Whether it is a plugin that cannot run or died in this stream.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self, Self::Wasm(filter) if filter.has_failed())

@@ -298,6 +298,9 @@ fn encode_plugins(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std::
     let help = "Starts that a plugin refused or died in";
     let failed = of(crate::PluginStats::failed_starts);
     encode(out, "wasmplug_plugin_failed_starts", help, MetricType::Counter, &failed)?;
+    let help = "Streams beside the death of a plugin that went on in a fresh VM";
+    let recoveries = of(crate::PluginStats::recoveries);
+    encode(out, "wasmplug_plugin_recoveries", help, MetricType::Counter, &recoveries)?;
     let failures: Vec<Sample> = specs()
         .flat_map(|spec| {
             let labels = move |kind: wasmplug_host::FailureKind| {

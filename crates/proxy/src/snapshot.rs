@@ -172,6 +172,7 @@ pub struct PluginStats {
     restarts: AtomicU64,
     failed_starts: AtomicU64,
     refused_starts: AtomicU64,
+    recoveries: AtomicU64,
     failures: [AtomicU64; FAILURE_KINDS.len()],
     breakers: Breakers,
     costs: Costs,
@@ -319,6 +320,11 @@ impl PluginStats {
         self.refused_starts.load(Ordering::Relaxed)
     }
 
+    /// Streams beside a death that went on in a fresh VM.
+    pub fn recoveries(&self) -> u64 {
+        self.recoveries.load(Ordering::Relaxed)
+    }
+
     /// Streams that the plugin failed, by kind.
     pub fn failures(&self) -> impl Iterator<Item = (FailureKind, u64)> {
         let counts = self.failures.iter().map(|count| count.load(Ordering::Relaxed));
@@ -352,6 +358,10 @@ impl PluginStats {
 
     pub(crate) fn count_refused_start(&self) {
         self.refused_starts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_recovery(&self) {
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_failure(&self, kind: FailureKind) {

@@ -6,6 +6,7 @@
 //! [`Stream::poll_outlet`] or [`Stream::poll_request`], which first look at what plugins asked for.
 
 mod bodies;
+mod recovery;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -159,6 +160,7 @@ impl Stream {
         inner.response_body = Some(body).filter(|_| !end);
         self.shared.set_details("via_upstream");
         note_status(&self.shared, &headers);
+        inner.recover_filters(&self.shared);
         let step = inner.response.start_headers(&mut inner.filters, headers, end);
         inner.settle(&self.shared, Side::Response, step);
     }

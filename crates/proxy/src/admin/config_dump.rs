@@ -74,6 +74,7 @@ fn plugin(spec: &PluginSpec) -> Value {
             "restarts": spec.stats.restarts(),
             "failed_starts": spec.stats.failed_starts(),
             "refused_starts": spec.stats.refused_starts(),
+            "recoveries": spec.stats.recoveries(),
             "failures": failures,
             "breakers": spec.stats.breakers().dump(),
             "costs": spec.stats.costs().dump(),

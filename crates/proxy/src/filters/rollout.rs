@@ -118,6 +118,13 @@ impl RolloutFilter {
         }
     }
 
+    /// See [`WasmFilter::recover`]; a shadow that is gone stays gone.
+    pub(crate) fn recover(&mut self, request: &Fields, is_bare: bool) {
+        if let Some(filter) = &mut self.chosen {
+            filter.recover(&self.shared, request, is_bare);
+        }
+    }
+
     pub(crate) fn take_resume(&mut self) -> Resume {
         self.chosen.as_mut().map(WasmFilter::take_resume).unwrap_or_default()
     }

@@ -1,6 +1,7 @@
 //! A Proxy-Wasm plugin as a filter of one stream.
 
 mod factory;
+mod recovery;
 mod remote;
 mod services;
 

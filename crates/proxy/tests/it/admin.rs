@@ -114,6 +114,7 @@ fn the_chain_and_what_was_rejected_are_dumped() {
                         "restarts": 0,
                         "failed_starts": 0,
                         "refused_starts": 0,
+                        "recoveries": 0,
                         "failures": {
                             "trap": 0, "deadline": 0, "memory": 0, "restricted": 0, "exit": 0,
                         },

@@ -1,9 +1,6 @@
 //! Plugins that die.
 
-use std::io::Write as _;
-use std::sync::{Arc, Barrier};
-
-use crate::harness::{Plugin, RawUpstream, Running, Setup, eventually, read_head};
+use crate::harness::{Plugin, Running, Setup, eventually};
 
 /// Dies in this callback when the path is `/die`; otherwise says how often its VM was called.
 fn mortal(callback: &str) -> Plugin {
@@ -139,51 +136,6 @@ fn a_stream_that_a_dead_vm_held_is_let_go_with_fail_open() {
     proxy.wait_for_stat("held 1");
     assert_eq!(proxy.get("/die").status, 200);
     assert_eq!(held.read_response().unwrap().json().unwrap()["path"], "/hold");
-}
-
-/// What a request gets that was on its way to the upstream while its VM died, whose plugin has this
-/// further callback; nothing if it is cut.
-fn beside_a_death(further: &str) -> Option<(u16, String)> {
-    let guest = format!(
-        "on request_headers:
-            (if (call $is (call $get #request ':path') '/die') (then (unreachable)))
-            (call $add #request 'x-seen' 'yes')
-        {further}"
-    );
-    let (asked, dead) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-    let waits = [Arc::clone(&asked), Arc::clone(&dead)];
-    let upstream = RawUpstream::start(move |mut stream| {
-        let head = read_head(&mut stream);
-        for barrier in &waits {
-            barrier.wait();
-        }
-        let seen = if head.contains("x-seen: yes") { "seen" } else { "none" };
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{seen}");
-        stream.write_all(answer.as_bytes()).unwrap();
-    });
-    let address = upstream.address();
-    let setup = Setup::new().tune(move |config| config.upstream = address.into());
-    let proxy = setup.plugin(Plugin::guest(&guest)).start();
-    let mut client = proxy.client();
-    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    asked.wait();
-    assert_eq!(proxy.get("/die").status, 503);
-    dead.wait();
-    let response = client.read_response().ok()?;
-    Some((response.status, response.text()))
-}
-
-#[test]
-fn a_stream_of_which_a_dead_vm_would_have_heard_no_more_goes_on() {
-    for further in ["", "on request_body:"] {
-        assert_eq!(beside_a_death(further), Some((200, "seen".to_owned())), "{further}");
-    }
-}
-
-#[test]
-fn a_stream_of_which_a_dead_vm_would_have_heard_more_is_refused() {
-    assert_eq!(beside_a_death("on response_headers:"), Some((503, String::new())));
-    assert_eq!(beside_a_death("on response_body:"), None);
 }
 
 // Checks: TR-06

@@ -24,6 +24,7 @@ mod pass_through;
 mod paths;
 mod pausing;
 mod proxy_protocol;
+mod recovery;
 mod rollout;
 mod slow_clients;
 mod smuggling;

@@ -176,6 +176,11 @@ impl WasmFactory {
         self.running()?.open_stream(host)
     }
 
+    /// Whether no new stream comes any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.get()
+    }
+
     /// Counts the VM as one that no new stream gets.
     pub(super) fn retire_vm(&self) {
         self.retire();
