@@ -1,6 +1,8 @@
 //! Log lines to standard error, written by a thread of their own so that no worker ever waits.
 
-use tracing_appender::non_blocking::WorkerGuard;
+use std::io::Write;
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -13,6 +15,10 @@ use crate::environment::Environment;
 
 /// Target under which plugins' lines are logged.
 const TARGET: &str = "wasm";
+
+/// Most lines that wait to be written; further ones are dropped. Source: ours; room for all of them
+/// is made at the start.
+const MAX_WAITING_LINES: usize = 8192;
 
 /// Passes plugins' lines to the process's log.
 #[derive(Debug)]
@@ -30,11 +36,15 @@ pub(crate) fn start(
             WithHint::wrap(anyhow::Error::new(error).context("`--log` is not a filter"), Some(hint))
         },
     )?;
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, guard) = writer_to(std::io::stderr());
     let lines =
         tracing_subscriber::fmt::layer().with_ansi(environment.has_colours).with_writer(writer);
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(guard)
+}
+
+fn writer_to(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES).finish(out)
 }
 
 // === impl PluginLog ===
@@ -71,5 +81,45 @@ impl LogSink for PluginLog {
                 tracing::error!(target: TARGET, plugin, context_id, "{message}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::{MAX_WAITING_LINES, writer_to};
+
+    /// Writes a line when it is allowed to, and nothing afterwards is left of it.
+    struct Gate(Receiver<()>);
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // An error once the gate stays open.
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_beyond_those_that_may_wait_are_dropped() {
+        let (open, gate) = channel();
+        let (mut writer, guard) = writer_to(Gate(gate));
+        let dropped = writer.error_counter();
+        for _ in 0..MAX_WAITING_LINES {
+            writer.write_all(b"line\n").unwrap();
+        }
+        assert_eq!(dropped.dropped_lines(), 0);
+        // One more may be on its way through the gate.
+        writer.write_all(b"line\n").unwrap();
+        writer.write_all(b"line\n").unwrap();
+        assert!(dropped.dropped_lines() > 0);
+        drop(open);
+        drop(guard);
     }
 }
