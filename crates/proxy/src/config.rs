@@ -105,6 +105,10 @@ pub struct ProxyLimits {
     /// Longest time in which nothing moves in a stream before it is ended, with 408 or 504 if the
     /// response has not begun. Default: 5 min. Source: Envoy's `stream_idle_timeout`.
     pub stream_idle_timeout: Duration,
+    /// Longest time that a connection of HTTP/2 stays open without a stream, a head that does not
+    /// end being none yet; it is looked at once in that time. Default: 1 h. Source: Envoy's
+    /// `idle_timeout`.
+    pub connection_idle_timeout: Duration,
     /// Longest time in which nothing moves on a TCP connection before it is closed.
     ///
     /// Default: 1 h. Source: Envoy's TCP proxy.
@@ -147,7 +151,7 @@ impl ProxyConfig {
 
 impl ProxyLimits {
     /// Names of all limits, as [`ProxyLimits::slot`] knows them.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "connections",
         "buffer_bytes",
         "headers",
@@ -160,6 +164,7 @@ impl ProxyLimits {
         "connect_timeout",
         "request_timeout",
         "stream_idle_timeout",
+        "connection_idle_timeout",
         "tcp_idle_timeout",
         "drain_timeout",
         "last_call_timeout",
@@ -182,6 +187,7 @@ impl ProxyLimits {
             connect_timeout,
             request_timeout,
             stream_idle_timeout,
+            connection_idle_timeout,
             tcp_idle_timeout,
             drain_timeout,
             last_call_timeout,
@@ -200,6 +206,7 @@ impl ProxyLimits {
             "connect_timeout" => LimitSlot::Time(connect_timeout),
             "request_timeout" => LimitSlot::OptionalTime(request_timeout),
             "stream_idle_timeout" => LimitSlot::Time(stream_idle_timeout),
+            "connection_idle_timeout" => LimitSlot::Time(connection_idle_timeout),
             "tcp_idle_timeout" => LimitSlot::Time(tcp_idle_timeout),
             "drain_timeout" => LimitSlot::Time(drain_timeout),
             "last_call_timeout" => LimitSlot::Time(last_call_timeout),
@@ -234,6 +241,7 @@ impl Default for ProxyLimits {
             connect_timeout: Duration::from_secs(5),
             request_timeout: None,
             stream_idle_timeout: Duration::from_mins(5),
+            connection_idle_timeout: Duration::from_hours(1),
             tcp_idle_timeout: Duration::from_hours(1),
             drain_timeout: Duration::from_secs(10),
             last_call_timeout: Duration::from_millis(500),

@@ -1,5 +1,6 @@
 //! Accepting clients and serving their connections.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::TcpListener;
 use std::pin::{Pin, pin};
@@ -31,6 +32,8 @@ use crate::worker::Worker;
 const HTTP2_START: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Before the next try when a connection could not be accepted, so as not to spin. Source: ours.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client has to confirm that an idle connection of HTTP/2 ends. Source: ours.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes between network filters and HTTP, in each direction.
 const IN_MEMORY_BYTES: usize = 64 << 10;
 
@@ -215,7 +218,9 @@ async fn serve_http<T>(
     T: Peek + AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = worker.config().limits.clone();
+    let (alone, asked) = (Rc::strong_count(&info), Cell::new(0_u64));
     let service = service_fn(|request| {
+        asked.set(asked.get().wrapping_add(1));
         let (worker, info) = (Rc::clone(&worker), Rc::clone(&info));
         serve(worker, info, request)
     });
@@ -238,12 +243,16 @@ async fn serve_http<T>(
             .max_pending_accept_reset_streams(limits.pending_reset_streams)
             .max_local_error_reset_streams(limits.error_reset_streams);
         let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        drive(connection, http2::Connection::graceful_shutdown, stop).await
+        let idle = without_streams(&info, alone, &asked, limits.connection_idle_timeout);
+        let shut_down = http2::Connection::graceful_shutdown;
+        drive(connection, shut_down, stop, idle).await
     } else {
         let builder = http1_builder(&limits);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let connection = pin!(connection.with_upgrades());
-        drive(connection, http1::UpgradeableConnection::graceful_shutdown, stop).await
+        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+        // Its head has to come in time, also that of a further request.
+        drive(connection, shut_down, stop, std::future::pending()).await
     };
     if let Err(error) = result {
         tracing::debug!(error = %error, "client connection ended");
@@ -267,22 +276,50 @@ async fn until_last_call<T>(
     tokio::time::timeout(worker.config().limits.last_call_timeout, first).await.ok()
 }
 
-/// Serves a connection to its end; told to stop, it takes no further request.
+/// Waits until a connection has had no stream for this time; `asked` counts them, and each holds
+/// what is known of the connection once more than `alone`.
+async fn without_streams(
+    info: &Rc<ConnectionInfo>,
+    alone: usize,
+    asked: &Cell<u64>,
+    time: Duration,
+) {
+    let mut idle_since = None;
+    loop {
+        let is_alone = Rc::strong_count(info) == alone;
+        if is_alone && idle_since == Some(asked.get()) {
+            return;
+        }
+        idle_since = is_alone.then(|| asked.get());
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// Serves a connection to its end; told to stop, it takes no further request. Once it is idle, it
+/// is told to end, and ended.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     shut_down: impl FnOnce(Pin<&mut C>),
     mut stop: watch::Receiver<bool>,
+    idle: impl Future<Output = ()>,
 ) -> hyper::Result<()> {
     tokio::select! {
         // What has arrived is read first: the HTTP library closes at once if it has seen nothing.
         biased;
         // Cancel-safe: it is polled on below.
-        result = connection.as_mut() => return result,
+        result = connection.as_mut() => result,
         // Cancel-safe: the value is only looked at.
-        _ = stop.wait_for(|stop| *stop) => {}
+        _ = stop.wait_for(|stop| *stop) => {
+            shut_down(connection.as_mut());
+            connection.await
+        }
+        // Cancel-safe: it is not polled again.
+        () = idle => {
+            shut_down(connection.as_mut());
+            // Nobody waits for an answer, and the client may be gone.
+            tokio::time::timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
+        }
     }
-    shut_down(connection.as_mut());
-    connection.await
 }
 
 fn http1_builder(limits: &ProxyLimits) -> http1::Builder {

@@ -9,6 +9,7 @@ mod floods;
 mod flow;
 mod frames;
 mod heads;
+mod idle;
 mod streams;
 
 use std::fmt::Write as _;
