@@ -5,7 +5,6 @@
 //! here is not available, which is how Envoy's rules about phases come out by themselves.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +16,15 @@ use crate::body::BodyBuffer;
 use crate::callout::HttpCallResponse;
 use crate::expression::Expressions;
 use crate::fields::Fields;
+use crate::id_table::IdTable;
 use crate::stream::{LifeSpan, LocalReply, StreamHost};
 
 /// All live contexts of a VM. Ids start at 1 and are never used again.
 #[derive(Default)]
 pub(crate) struct ContextTable {
-    by_id: HashMap<u32, Context, BuildHasherDefault<IdHasher>>,
+    by_id: IdTable<Context>,
     last_id: u32,
 }
-
-/// Context ids are consecutive, so spreading them is all a hash has to do.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
 
 /// One context. Streams are boxed: they are many times larger than what a lookup moves.
 pub(crate) enum Context {
@@ -119,24 +115,6 @@ pub struct StreamActions {
     pub local_reply: Option<LocalReply>,
 }
 
-// === impl IdHasher ===
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, id: u32) {
-        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
 // === impl ContextTable ===
 
 impl ContextTable {
@@ -149,11 +127,11 @@ impl ContextTable {
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<Context> {
-        self.by_id.remove(&id)
+        self.by_id.remove(id)
     }
 
     pub(crate) fn contains(&self, id: u32) -> bool {
-        self.by_id.contains_key(&id)
+        self.by_id.get(id).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -161,14 +139,14 @@ impl ContextTable {
     }
 
     pub(crate) fn stream(&self, id: u32) -> Option<&StreamContext> {
-        match self.by_id.get(&id)? {
+        match self.by_id.get(id)? {
             Context::Stream(stream) => Some(stream),
             Context::Root(_) => None,
         }
     }
 
     pub(crate) fn stream_mut(&mut self, id: u32) -> Option<&mut StreamContext> {
-        match self.by_id.get_mut(&id)? {
+        match self.by_id.get_mut(id)? {
             Context::Stream(stream) => Some(stream),
             Context::Root(_) => None,
         }
@@ -176,7 +154,7 @@ impl ContextTable {
 
     /// Id of the root that this context belongs to: its own, if it is one.
     pub(crate) fn root_of(&self, id: u32) -> Option<u32> {
-        match self.by_id.get(&id)? {
+        match self.by_id.get(id)? {
             Context::Root(_) => Some(id),
             Context::Stream(stream) => Some(stream.root),
         }
@@ -184,9 +162,9 @@ impl ContextTable {
 
     /// The root that this context belongs to.
     pub(crate) fn root(&self, id: u32) -> Option<&RootContext> {
-        match self.by_id.get(&id)? {
+        match self.by_id.get(id)? {
             Context::Root(root) => Some(root),
-            Context::Stream(stream) => match self.by_id.get(&stream.root)? {
+            Context::Stream(stream) => match self.by_id.get(stream.root)? {
                 Context::Root(root) => Some(root),
                 Context::Stream(_) => None,
             },
@@ -196,7 +174,7 @@ impl ContextTable {
     /// The root that this context belongs to.
     pub(crate) fn root_mut(&mut self, id: u32) -> Option<&mut RootContext> {
         let id = self.root_of(id)?;
-        match self.by_id.get_mut(&id)? {
+        match self.by_id.get_mut(id)? {
             Context::Root(root) => Some(root),
             Context::Stream(_) => None,
         }
