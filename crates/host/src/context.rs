@@ -76,6 +76,8 @@ pub(crate) enum Input {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
 pub(crate) struct StreamContext {
     pub(crate) root: u32,
+    /// Where the costs of that root were found last, among those of the VM.
+    pub(crate) costs_at: usize,
     pub(crate) host: Rc<dyn StreamHost>,
     /// A TCP connection: the bodies are its data in both directions, and there are no maps.
     pub(crate) is_network: bool,
@@ -97,7 +99,8 @@ pub(crate) struct StreamContext {
     pub(crate) added_bytes: usize,
     /// Time in those of its callbacks that were timed.
     pub(crate) time_spent: Duration,
-    pub(crate) actions: StreamActions,
+    /// Boxed, because most callbacks ask for nothing.
+    pub(crate) actions: Option<Box<StreamActions>>,
 }
 
 /// What a plugin asked for; the embedder does it after the callback has returned.
@@ -196,6 +199,7 @@ impl StreamContext {
     pub(crate) fn new(root: u32, host: Rc<dyn StreamHost>) -> Self {
         Self {
             root,
+            costs_at: 0,
             host,
             is_network: false,
             is_created: false,
@@ -211,8 +215,31 @@ impl StreamContext {
             may_add_response_trailers: false,
             added_bytes: 0,
             time_spent: Duration::ZERO,
-            actions: StreamActions::default(),
+            actions: None,
         }
+    }
+
+    /// Root to name to the guest if it has not heard of this stream; from now on it has.
+    pub(crate) fn announce(&mut self) -> Option<u32> {
+        let is_new = !std::mem::replace(&mut self.is_created, true);
+        is_new.then_some(self.root)
+    }
+
+    /// What the plugin asked for, to be added to.
+    pub(crate) fn actions(&mut self) -> &mut StreamActions {
+        self.actions.get_or_insert_default()
+    }
+
+    /// Takes what the plugin asked for.
+    #[inline]
+    pub(crate) fn take_actions(&mut self) -> StreamActions {
+        self.actions.take().map_or_else(StreamActions::default, |actions| *actions)
+    }
+
+    /// Whether the plugin answers in place of the upstream.
+    #[inline]
+    pub(crate) fn has_local_reply(&self) -> bool {
+        self.actions.as_ref().is_some_and(|actions| actions.local_reply.is_some())
     }
 
     /// The map if it can be read now.

@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use wasmtime::TypedFunc;
 use wasmtime::WasmParams;
 
 use crate::abi::{NetworkAction, PeerType};
 use crate::body::BodyBuffer;
+use crate::callbacks::Callback;
 use crate::context::{Context, StreamActions, StreamContext};
 use crate::error::Failure;
 use crate::stream::StreamHost;
@@ -55,7 +55,7 @@ impl NetworkStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_new_connection(&mut self) -> Result<NetworkAction, Failure> {
         let callback = self.vm.callbacks().rare.on_new_connection.as_ref();
-        let value = self.call("proxy_on_new_connection", callback, self.id)?;
+        let value = self.call(callback, self.id)?;
         Ok(action(value))
     }
 
@@ -75,7 +75,7 @@ impl NetworkStream {
         });
         let callback = self.vm.callbacks().rare.on_downstream_data.as_ref();
         let params = (self.id, size.unwrap_or_default(), u32::from(end_of_stream));
-        let value = self.call("proxy_on_downstream_data", callback, params)?;
+        let value = self.call(callback, params)?;
         Ok(action(value))
     }
 
@@ -95,7 +95,7 @@ impl NetworkStream {
         });
         let callback = self.vm.callbacks().rare.on_upstream_data.as_ref();
         let params = (self.id, size.unwrap_or_default(), u32::from(end_of_stream));
-        let value = self.call("proxy_on_upstream_data", callback, params)?;
+        let value = self.call(callback, params)?;
         Ok(action(value))
     }
 
@@ -106,7 +106,7 @@ impl NetworkStream {
     pub fn on_downstream_close(&mut self, peer: PeerType) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_downstream_connection_close.as_ref();
         let params = (self.id, peer as u32);
-        self.call("proxy_on_downstream_connection_close", callback, params).map(|_| ())
+        self.call(callback, params).map(|_| ())
     }
 
     /// The connection to the server is closed.
@@ -116,7 +116,7 @@ impl NetworkStream {
     pub fn on_upstream_close(&mut self, peer: PeerType) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_upstream_connection_close.as_ref();
         let params = (self.id, peer as u32);
-        self.call("proxy_on_upstream_connection_close", callback, params).map(|_| ())
+        self.call(callback, params).map(|_| ())
     }
 
     /// Ends the context: done, log, delete.
@@ -128,18 +128,18 @@ impl NetworkStream {
         }
         let callbacks = self.vm.callbacks();
         let (done, log) = (callbacks.on_done.as_ref(), callbacks.on_log.as_ref());
-        let ended = self.vm.call_optional(self.id, "proxy_on_done", done, self.id).is_ok()
-            && self.vm.call_optional(self.id, "proxy_on_log", log, self.id).is_ok();
+        let ended = self.vm.call_optional(self.id, done, self.id).is_ok()
+            && self.vm.call_optional(self.id, log, self.id).is_ok();
         if ended {
             let delete = callbacks.on_delete.as_ref();
             // A failure is counted and logged by the VM, and nobody is left to feel it.
-            let _ = self.vm.call_optional(self.id, "proxy_on_delete", delete, self.id);
+            let _ = self.vm.call_optional(self.id, delete, self.id);
         }
     }
 
     /// Takes what the plugin asked for since the last time.
     pub fn take_actions(&mut self) -> StreamActions {
-        self.with(|context| std::mem::take(&mut context.actions)).unwrap_or_default()
+        self.with(StreamContext::take_actions).unwrap_or_default()
     }
 
     /// Takes the client's bytes out, as the plugin left them.
@@ -171,12 +171,12 @@ impl NetworkStream {
     /// Calls into the context, which the guest has heard of by then.
     fn call<Params: WasmParams, R: wasmtime::WasmResults>(
         &self,
-        name: &'static str,
-        callback: Option<&TypedFunc<Params, R>>,
+        callback: Option<&Callback<Params, R>>,
         params: Params,
     ) -> Result<Option<R>, Failure> {
-        self.vm.announce_stream(self.id)?;
-        self.vm.call_optional(self.id, name, callback, params)
+        let news = self.with(StreamContext::announce).flatten();
+        self.vm.announce_stream(self.id, news)?;
+        self.vm.call_optional(self.id, callback, params)
     }
 }
 

@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wasmtime::{TypedFunc, WasmParams};
+use wasmtime::WasmParams;
 
 use crate::abi::{DataAction, HeadersAction, Status, TrailersAction};
 use crate::body::BodyBuffer;
-use crate::callbacks::HeadersCallback;
+use crate::callbacks::{Callback, HeadersCallback};
 use crate::context::{Context, StreamActions, StreamContext};
 use crate::error::Failure;
 use crate::fields::Fields;
@@ -158,10 +158,9 @@ impl HttpStream {
         allow_stop_iteration: bool,
     ) -> Result<HeadersAction, Failure> {
         let count = count(headers.len());
-        self.with(|context| context.request_headers = Some(headers));
+        let news = self.show(|context| context.request_headers = Some(headers));
         let callback = self.vm.callbacks().on_request_headers.as_ref();
-        let name = "proxy_on_request_headers";
-        let value = self.call_headers(name, callback, count, end_of_stream)?;
+        let value = self.call_headers(news, callback, count, end_of_stream)?;
         Ok(self.headers_action(value, allow_stop_iteration))
     }
 
@@ -176,14 +175,13 @@ impl HttpStream {
         end_of_stream: bool,
     ) -> Result<DataAction, Failure> {
         let size = count(body.len());
-        self.with(|context| {
+        let news = self.show(|context| {
             context.request_body = Some(body);
             context.may_add_request_trailers = end_of_stream;
         });
         let callback = self.vm.callbacks().on_request_body.as_ref();
         let params = (self.id, size, u32::from(end_of_stream));
-        let value = self.call("proxy_on_request_body", callback, params)?;
-        self.with(|context| context.may_add_request_trailers = false);
+        let value = self.call(news, callback, params)?;
         Ok(self.data_action(value))
     }
 
@@ -194,9 +192,9 @@ impl HttpStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_request_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
         let count = count(trailers.len());
-        self.with(|context| context.request_trailers = Some(trailers));
+        let news = self.show(|context| context.request_trailers = Some(trailers));
         let callback = self.vm.callbacks().on_request_trailers.as_ref();
-        let value = self.call("proxy_on_request_trailers", callback, (self.id, count))?;
+        let value = self.call(news, callback, (self.id, count))?;
         Ok(self.trailers_action(value))
     }
 
@@ -212,10 +210,9 @@ impl HttpStream {
         allow_stop_iteration: bool,
     ) -> Result<HeadersAction, Failure> {
         let count = count(headers.len());
-        self.with(|context| context.response_headers = Some(headers));
+        let news = self.show(|context| context.response_headers = Some(headers));
         let callback = self.vm.callbacks().on_response_headers.as_ref();
-        let name = "proxy_on_response_headers";
-        let value = self.call_headers(name, callback, count, end_of_stream)?;
+        let value = self.call_headers(news, callback, count, end_of_stream)?;
         Ok(self.headers_action(value, allow_stop_iteration))
     }
 
@@ -230,14 +227,13 @@ impl HttpStream {
         end_of_stream: bool,
     ) -> Result<DataAction, Failure> {
         let size = count(body.len());
-        self.with(|context| {
+        let news = self.show(|context| {
             context.response_body = Some(body);
             context.may_add_response_trailers = end_of_stream;
         });
         let callback = self.vm.callbacks().on_response_body.as_ref();
         let params = (self.id, size, u32::from(end_of_stream));
-        let value = self.call("proxy_on_response_body", callback, params)?;
-        self.with(|context| context.may_add_response_trailers = false);
+        let value = self.call(news, callback, params)?;
         Ok(self.data_action(value))
     }
 
@@ -248,9 +244,9 @@ impl HttpStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_response_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
         let count = count(trailers.len());
-        self.with(|context| context.response_trailers = Some(trailers));
+        let news = self.show(|context| context.response_trailers = Some(trailers));
         let callback = self.vm.callbacks().on_response_trailers.as_ref();
-        let value = self.call("proxy_on_response_trailers", callback, (self.id, count))?;
+        let value = self.call(news, callback, (self.id, count))?;
         Ok(self.trailers_action(value))
     }
 
@@ -262,7 +258,7 @@ impl HttpStream {
         let callback = self.vm.callbacks().rare.on_request_metadata.as_ref();
         let params = (self.id, count(entries));
         // Whatever it returns means to go on, as in Envoy.
-        self.call("proxy_on_request_metadata", callback, params).map(|_| ())
+        self.call(self.show(|_| ()), callback, params).map(|_| ())
     }
 
     /// The same of the response.
@@ -272,14 +268,14 @@ impl HttpStream {
     pub fn on_response_metadata(&mut self, entries: usize) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_response_metadata.as_ref();
         let params = (self.id, count(entries));
-        self.call("proxy_on_response_metadata", callback, params).map(|_| ())
+        self.call(self.show(|_| ()), callback, params).map(|_| ())
     }
 
     /// Tells the plugin that the stream is over, with its maps to read. Gives the maps back.
     ///
     /// Source: in Envoy this comes before done, for every filter of the chain in request order.
     pub fn on_log(&mut self, fields: LogFields) -> LogFields {
-        self.with(|context| {
+        let news = self.show(|context| {
             context.is_read_only = true;
             context.is_request_hidden = false;
             context.request_headers = fields.request_headers;
@@ -287,10 +283,10 @@ impl HttpStream {
             context.response_trailers = fields.response_trailers;
             (context.request_body, context.response_body) = (None, None);
         });
-        if self.vm.announce_stream(self.id).is_ok() {
+        if self.vm.announce_stream(self.id, news).is_ok() {
             let callback = self.vm.callbacks().on_log.as_ref();
             // The response is out; a failure is counted and logged by the VM.
-            let _ = self.vm.call_optional(self.id, "proxy_on_log", callback, self.id);
+            let _ = self.vm.call_optional(self.id, callback, self.id);
         }
         let lent = self.with(|context| {
             context.is_read_only = false;
@@ -309,9 +305,9 @@ impl HttpStream {
             let callbacks = self.vm.callbacks();
             let done = callbacks.on_done.as_ref();
             // The result of done is ignored for streams, as in Envoy.
-            if self.vm.call_optional(self.id, "proxy_on_done", done, self.id).is_ok() {
+            if self.vm.call_optional(self.id, done, self.id).is_ok() {
                 let delete = callbacks.on_delete.as_ref();
-                let _ = self.vm.call_optional(self.id, "proxy_on_delete", delete, self.id);
+                let _ = self.vm.call_optional(self.id, delete, self.id);
             }
         }
     }
@@ -326,7 +322,7 @@ impl HttpStream {
     pub fn take_actions(&mut self) -> StreamActions {
         self.with(|context| {
             context.is_request_hidden = false;
-            std::mem::take(&mut context.actions)
+            context.take_actions()
         })
         .unwrap_or_default()
     }
@@ -375,22 +371,33 @@ impl HttpStream {
         self.with(|context| context.response_trailers.take()).flatten()
     }
 
+    #[inline]
     fn with<R>(&self, f: impl FnOnce(&mut StreamContext) -> R) -> Option<R> {
         self.vm.with_stream(self.id, f)
+    }
+
+    /// Lays something out for the guest. Says whether it has yet to hear of the context.
+    #[inline]
+    fn show(&self, lay_out: impl FnOnce(&mut StreamContext)) -> Option<u32> {
+        let news = self.with(|context| {
+            lay_out(context);
+            context.announce()
+        });
+        news.flatten()
     }
 
     /// Calls into the context, which the guest has heard of by then.
     fn call<Params: WasmParams>(
         &self,
-        name: &'static str,
-        callback: Option<&TypedFunc<Params, u32>>,
+        news: Option<u32>,
+        callback: Option<&Callback<Params, u32>>,
         params: Params,
     ) -> Result<Option<u32>, Failure> {
         if self.is_not_missed(callback.is_some()) {
             return Ok(None);
         }
-        self.vm.announce_stream(self.id)?;
-        self.vm.call_optional(self.id, name, callback, params)
+        self.vm.announce_stream(self.id, news)?;
+        self.vm.call_optional(self.id, callback, params)
     }
 
     /// Whether the VM has died before an event of which the plugin would not have heard, and holds
@@ -409,7 +416,7 @@ impl HttpStream {
     /// The same for headers, whose callbacks have two shapes.
     fn call_headers(
         &self,
-        name: &'static str,
+        news: Option<u32>,
         callback: Option<&HeadersCallback>,
         count: u32,
         end_of_stream: bool,
@@ -417,13 +424,13 @@ impl HttpStream {
         if self.is_not_missed(callback.is_some()) {
             return Ok(None);
         }
-        self.vm.announce_stream(self.id)?;
-        self.vm.call_headers(self.id, name, callback, count, end_of_stream)
+        self.vm.announce_stream(self.id, news)?;
+        self.vm.call_headers(self.id, callback, count, end_of_stream)
     }
 
     /// A local reply stops the message, whatever the callback returned.
     fn has_local_reply(&self) -> bool {
-        self.with(|context| context.actions.local_reply.is_some()).unwrap_or_default()
+        self.with(|context| context.has_local_reply()).unwrap_or_default()
     }
 
     fn headers_action(&self, value: Option<u32>, allow_stop_iteration: bool) -> HeadersAction {
@@ -436,7 +443,12 @@ impl HttpStream {
     }
 
     fn data_action(&self, value: Option<u32>) -> DataAction {
-        if self.has_local_reply() {
+        let is_replied = self.with(|context| {
+            context.may_add_request_trailers = false;
+            context.may_add_response_trailers = false;
+            context.has_local_reply()
+        });
+        if is_replied == Some(true) {
             return DataAction::StopIterationNoBuffer;
         }
         value.map_or(DataAction::Continue, DataAction::from_guest)
@@ -459,23 +471,6 @@ impl Drop for HttpStream {
 impl std::fmt::Debug for HttpStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpStream").field("context_id", &self.id).finish_non_exhaustive()
-    }
-}
-
-// === impl HeadersCallback ===
-
-impl HeadersCallback {
-    pub(crate) fn call(
-        &self,
-        store: &mut wasmtime::Store<crate::vm_state::VmState>,
-        id: u32,
-        count: u32,
-        end_of_stream: bool,
-    ) -> wasmtime::Result<u32> {
-        match self {
-            Self::WithoutEnd(function) => function.call(store, (id, count)),
-            Self::WithEnd(function) => function.call(store, (id, count, u32::from(end_of_stream))),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use wasmtime::{Memory, TypedFunc};
 
 use crate::abi::{AbiVersion, Status};
+use crate::callbacks::CallbackId;
 use crate::callout::Tokens;
 use crate::context::{ContextTable, StreamContext};
 use crate::costs::PluginCosts;
@@ -151,27 +152,37 @@ impl VmState {
     }
 
     /// Counts a callback of this context that begins; returns whether it is to be timed.
-    pub(crate) fn begin_callback(&mut self, context: u32, name: &str) -> bool {
-        self.counted = if self.costs.is_empty() {
-            None
-        } else {
-            let root = self.contexts.root_of(context);
-            self.costs.iter().position(|(id, _)| Some(*id) == root)
-        };
-        self.costs().is_some_and(|costs| costs.begin_callback(name))
+    #[inline]
+    pub(crate) fn begin_callback(&mut self, context: u32, callback: CallbackId) -> bool {
+        self.counted = self.place_of_costs(context);
+        self.costs().is_some_and(|costs| costs.begin_callback(callback.index))
     }
 
     /// Counts the time of a callback of this context, which has just returned or died.
-    pub(crate) fn count_time(&mut self, context: u32, name: &str, time: Duration) {
+    #[cold]
+    pub(crate) fn count_time(&mut self, context: u32, callback: CallbackId, time: Duration) {
         if let Some(costs) = self.costs() {
-            costs.count_time(name, time, self.limiter.memory_bytes_now);
+            costs.count_time(callback.index, time, self.limiter.memory_bytes_now);
         }
         if let Some(stream) = self.contexts.stream_mut(context) {
             stream.time_spent = stream.time_spent.saturating_add(time);
         }
     }
 
+    /// Place of the costs of a context's root, if it wants them to be counted.
+    #[inline]
+    fn place_of_costs(&mut self, context: u32) -> Option<usize> {
+        let place = |root: u32| self.costs.iter().position(|(id, _)| *id == root);
+        let Some(stream) = self.contexts.stream_mut(context) else { return place(context) };
+        // Places change when a root goes.
+        if self.costs.get(stream.costs_at).is_none_or(|(id, _)| *id != stream.root) {
+            stream.costs_at = place(stream.root)?;
+        }
+        Some(stream.costs_at)
+    }
+
     /// Where the costs are counted of the plugin whose code runs.
+    #[inline]
     pub(crate) fn costs(&self) -> Option<&PluginCosts> {
         Some(&*self.costs.get(self.counted?)?.1)
     }
