@@ -49,6 +49,10 @@ impl BodyBuffer {
     /// Appends all of `other`.
     pub fn append(&mut self, other: Self) {
         self.is_modified |= other.is_modified;
+        if self.chunks.is_empty() {
+            (self.chunks, self.len) = (other.chunks, other.len);
+            return;
+        }
         for chunk in other.chunks {
             self.push(chunk);
         }
