@@ -26,6 +26,16 @@ pub(crate) struct ContextTable {
     last_id: u32,
 }
 
+/// A context that is called into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Callee {
+    pub(crate) context: u32,
+    /// Its root, or itself.
+    pub(crate) root: u32,
+    /// Where the costs of that root were when the stream began, among those of the VM.
+    pub(crate) costs_at: Option<usize>,
+}
+
 /// One context. Streams are boxed: they are many times larger than what a lookup moves.
 pub(crate) enum Context {
     Root(Box<RootContext>),
@@ -76,8 +86,6 @@ pub(crate) enum Input {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
 pub(crate) struct StreamContext {
     pub(crate) root: u32,
-    /// Where the costs of that root were found last, among those of the VM.
-    pub(crate) costs_at: usize,
     pub(crate) host: Rc<dyn StreamHost>,
     /// A TCP connection: the bodies are its data in both directions, and there are no maps.
     pub(crate) is_network: bool,
@@ -129,6 +137,11 @@ impl ContextTable {
         Some(id)
     }
 
+    /// Adds a stream, as [`ContextTable::insert`] does.
+    pub(crate) fn insert_stream(&mut self, root: u32, host: Rc<dyn StreamHost>) -> Option<u32> {
+        self.insert(Context::Stream(Box::new(StreamContext::new(root, host))))
+    }
+
     pub(crate) fn remove(&mut self, id: u32) -> Option<Context> {
         self.by_id.remove(id)
     }
@@ -148,6 +161,7 @@ impl ContextTable {
         }
     }
 
+    #[inline]
     pub(crate) fn stream_mut(&mut self, id: u32) -> Option<&mut StreamContext> {
         match self.by_id.get_mut(id)? {
             Context::Stream(stream) => Some(stream),
@@ -193,13 +207,20 @@ impl ContextTable {
     }
 }
 
+// === impl Callee ===
+
+impl Callee {
+    pub(crate) fn root(root: u32) -> Self {
+        Self { context: root, root, costs_at: None }
+    }
+}
+
 // === impl StreamContext ===
 
 impl StreamContext {
     pub(crate) fn new(root: u32, host: Rc<dyn StreamHost>) -> Self {
         Self {
             root,
-            costs_at: 0,
             host,
             is_network: false,
             is_created: false,

@@ -11,7 +11,7 @@ use wasmtime::{Memory, TypedFunc};
 use crate::abi::{AbiVersion, Status};
 use crate::callbacks::CallbackId;
 use crate::callout::Tokens;
-use crate::context::{ContextTable, StreamContext};
+use crate::context::{Callee, ContextTable, StreamContext};
 use crate::costs::PluginCosts;
 use crate::deadline::Deadline;
 use crate::error::{FailureKind, HostError};
@@ -151,11 +151,21 @@ impl VmState {
             .map_or_else(|| Arc::from(""), |root| Arc::clone(&root.plugin))
     }
 
-    /// Counts a callback of this context that begins; returns whether it is to be timed.
+    /// Counts a callback that begins; returns whether it is to be timed.
     #[inline]
-    pub(crate) fn begin_callback(&mut self, context: u32, callback: CallbackId) -> bool {
-        self.counted = self.place_of_costs(context);
+    pub(crate) fn begin_callback(&mut self, callee: Callee, callback: CallbackId) -> bool {
+        let is_right = |at: &usize| self.costs.get(*at).is_some_and(|(id, _)| *id == callee.root);
+        // Places change when a root goes.
+        self.counted = match callee.costs_at.filter(is_right) {
+            Some(at) => Some(at),
+            None => self.place_of_costs(callee.root),
+        };
         self.costs().is_some_and(|costs| costs.begin_callback(callback.index))
+    }
+
+    /// Place of the costs of a root, if it wants them to be counted.
+    pub(crate) fn place_of_costs(&self, root: u32) -> Option<usize> {
+        self.costs.iter().position(|(id, _)| *id == root)
     }
 
     /// Counts the time of a callback of this context, which has just returned or died.
@@ -167,18 +177,6 @@ impl VmState {
         if let Some(stream) = self.contexts.stream_mut(context) {
             stream.time_spent = stream.time_spent.saturating_add(time);
         }
-    }
-
-    /// Place of the costs of a context's root, if it wants them to be counted.
-    #[inline]
-    fn place_of_costs(&mut self, context: u32) -> Option<usize> {
-        let place = |root: u32| self.costs.iter().position(|(id, _)| *id == root);
-        let Some(stream) = self.contexts.stream_mut(context) else { return place(context) };
-        // Places change when a root goes.
-        if self.costs.get(stream.costs_at).is_none_or(|(id, _)| *id != stream.root) {
-            stream.costs_at = place(stream.root)?;
-        }
-        Some(stream.costs_at)
     }
 
     /// Where the costs are counted of the plugin whose code runs.

@@ -8,7 +8,7 @@ use super::Plugin;
 use crate::abi::Status;
 use crate::callbacks::Callback;
 use crate::callout::{CallKind, GrpcStatus, HttpCallResponse};
-use crate::context::{Input, StreamContext};
+use crate::context::{Callee, Input, StreamContext};
 use crate::error::Failure;
 use crate::fields::Fields;
 use crate::stream::{LogFields, StreamHost};
@@ -46,7 +46,7 @@ impl Plugin {
         // Without an answer there are no maps and no body to look at, as in Envoy.
         self.set_input(response.map(Input::HttpResponse));
         let callback = self.vm.callbacks().on_http_call_response.as_ref();
-        let result = self.vm.call_optional(self.root, callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.set_input(None);
         self.clear_message();
         result.map(|_| ())
@@ -105,7 +105,7 @@ impl Plugin {
         self.set_status(status.code, &status.message);
         let callback = self.vm.callbacks().rare.on_grpc_close.as_ref();
         let params = (self.root, token, status.code);
-        let result = self.vm.call_optional(self.root, callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.clear_message();
         result.map(|_| ())
     }
@@ -165,7 +165,7 @@ impl Plugin {
         };
         self.vm.with_state(|state| state.logging = Some(Box::new(context)));
         let callback = self.vm.callbacks().on_log.as_ref();
-        let result = self.vm.call_optional(self.root, callback, self.root);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, self.root);
         let lent = self.vm.with_state(|state| state.logging.take());
         result?;
         Ok(lent.map_or_else(LogFields::default, |context| LogFields {
@@ -188,7 +188,7 @@ impl Plugin {
         }
         self.set_input(Some(input));
         let params = (self.root, token, count(size));
-        let result = self.vm.call_optional(self.root, callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.set_input(None);
         result.map(|_| ())
     }
@@ -200,7 +200,7 @@ impl Plugin {
         data: Bytes,
     ) -> Result<(), Failure> {
         self.set_input(Some(Input::CallData(data)));
-        let result = self.vm.call_optional(self.root, callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.set_input(None);
         result.map(|_| ())
     }
