@@ -24,7 +24,17 @@ use crate::stream::{LifeSpan, LocalReply, StreamHost};
 pub(crate) struct ContextTable {
     by_id: IdTable<Context>,
     last_id: u32,
+    /// Room of streams that are over.
+    spare: Vec<StreamPlace>,
 }
+
+/// Most places that a VM keeps for the streams to come. Source: ours.
+const MAX_SPARE: usize = 256;
+
+/// Room for one stream context, used again and again: getting it from the allocator and giving it
+/// back costs as much as a call into the guest.
+#[derive(Default)]
+pub(crate) struct StreamPlace(Box<Option<StreamContext>>);
 
 /// A context that is called into.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +49,7 @@ pub(crate) struct Callee {
 /// One context. Streams are boxed: they are many times larger than what a lookup moves.
 pub(crate) enum Context {
     Root(Box<RootContext>),
-    Stream(Box<StreamContext>),
+    Stream(StreamPlace),
 }
 
 /// State of one plugin in this VM.
@@ -139,7 +149,16 @@ impl ContextTable {
 
     /// Adds a stream, as [`ContextTable::insert`] does.
     pub(crate) fn insert_stream(&mut self, root: u32, host: Rc<dyn StreamHost>) -> Option<u32> {
-        self.insert(Context::Stream(Box::new(StreamContext::new(root, host))))
+        let mut place = self.spare.pop().unwrap_or_default();
+        *place.0 = Some(StreamContext::new(root, host));
+        self.insert(Context::Stream(place))
+    }
+
+    /// Keeps the room of a stream that is over.
+    pub(crate) fn keep(&mut self, place: StreamPlace) {
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(place);
+        }
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<Context> {
@@ -156,7 +175,7 @@ impl ContextTable {
 
     pub(crate) fn stream(&self, id: u32) -> Option<&StreamContext> {
         match self.by_id.get(id)? {
-            Context::Stream(stream) => Some(stream),
+            Context::Stream(place) => place.0.as_ref().as_ref(),
             Context::Root(_) => None,
         }
     }
@@ -164,7 +183,7 @@ impl ContextTable {
     #[inline]
     pub(crate) fn stream_mut(&mut self, id: u32) -> Option<&mut StreamContext> {
         match self.by_id.get_mut(id)? {
-            Context::Stream(stream) => Some(stream),
+            Context::Stream(place) => place.0.as_mut().as_mut(),
             Context::Root(_) => None,
         }
     }
@@ -173,7 +192,7 @@ impl ContextTable {
     pub(crate) fn root_of(&self, id: u32) -> Option<u32> {
         match self.by_id.get(id)? {
             Context::Root(_) => Some(id),
-            Context::Stream(stream) => Some(stream.root),
+            Context::Stream(place) => place.root(),
         }
     }
 
@@ -181,7 +200,7 @@ impl ContextTable {
     pub(crate) fn root(&self, id: u32) -> Option<&RootContext> {
         match self.by_id.get(id)? {
             Context::Root(root) => Some(root),
-            Context::Stream(stream) => match self.by_id.get(stream.root)? {
+            Context::Stream(place) => match self.by_id.get(place.root()?)? {
                 Context::Root(root) => Some(root),
                 Context::Stream(_) => None,
             },
@@ -200,10 +219,25 @@ impl ContextTable {
     /// Hosts of all streams, to tell them that the VM died.
     pub(crate) fn stream_hosts(&self) -> Vec<Rc<dyn StreamHost>> {
         let hosts = self.by_id.values().filter_map(|context| match context {
-            Context::Stream(stream) => Some(Rc::clone(&stream.host)),
+            Context::Stream(place) => {
+                place.0.as_ref().as_ref().map(|stream| Rc::clone(&stream.host))
+            }
             Context::Root(_) => None,
         });
         hosts.collect()
+    }
+}
+
+// === impl StreamPlace ===
+
+impl StreamPlace {
+    /// Drops the stream that is over.
+    pub(crate) fn clear(&mut self) {
+        *self.0 = None;
+    }
+
+    fn root(&self) -> Option<u32> {
+        self.0.as_ref().as_ref().map(|stream| stream.root)
     }
 }
 

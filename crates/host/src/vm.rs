@@ -213,7 +213,10 @@ impl VmHandle {
     pub(crate) fn remove_context(&self, id: u32) {
         // The context's host may own other streams of this VM: drop it after the borrow.
         let removed = self.0.store.borrow_mut().data_mut().contexts.remove(id);
-        drop(removed);
+        if let Some(Context::Stream(mut place)) = removed {
+            place.clear();
+            self.0.store.borrow_mut().data_mut().contexts.keep(place);
+        }
     }
 
     pub(crate) fn with_stream<R>(
