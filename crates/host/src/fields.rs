@@ -101,14 +101,14 @@ impl Name {
     }
 
     /// Whether it is this regular name, without regard to case.
+    #[inline]
     fn is_like(&self, name: &[u8]) -> bool {
-        let Self::Regular(present, len) = self else { return false };
-        if usize::from(*len) != name.len() {
-            return false;
+        match self {
+            Self::Regular(present, len) => {
+                usize::from(*len) == name.len() && is_like(present, name)
+            }
+            Self::Pseudo(_) => false,
         }
-        // Most that are the same are so to the byte.
-        let present = present.as_str().as_bytes();
-        present == name || present.eq_ignore_ascii_case(name)
     }
 }
 
@@ -433,6 +433,12 @@ impl Fields {
         }
         Key::Regular(name)
     }
+}
+
+/// Whether both are the same without regard to case; most that are, are so to the byte.
+fn is_like(present: &HeaderName, name: &[u8]) -> bool {
+    let present = present.as_str().as_bytes();
+    present == name || present.eq_ignore_ascii_case(name)
 }
 
 /// Reads a header name; upper case becomes lower case.
