@@ -1,7 +1,8 @@
 //! A message body as a plugin sees it: bytes that it may read, cut, prepend to and append to.
 
-use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::abi::Status;
 
@@ -11,9 +12,21 @@ use crate::abi::Status;
 const MAX_CHUNKS: usize = 64;
 
 /// Bytes of a body, in chunks as they arrived.
+///
+/// It is moved from filter to filter, mostly with one chunk that nobody changes, so whatever goes
+/// beyond that lies elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct BodyBuffer {
-    chunks: SmallVec<[Bytes; 2]>,
+    /// Empty only if there is no other chunk either.
+    first: Bytes,
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct More {
+    /// None of them is empty.
+    chunks: VecDeque<Bytes>,
+    /// Bytes of all these chunks.
     len: usize,
     is_modified: bool,
 }
@@ -23,46 +36,63 @@ pub struct BodyBuffer {
 impl BodyBuffer {
     /// Number of bytes.
     pub fn len(&self) -> usize {
-        self.len
+        self.first.len().saturating_add(self.more.as_ref().map_or(0, |more| more.len))
     }
 
     /// Whether there is no byte.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.first.is_empty()
     }
 
     /// Whether a plugin changed the bytes since the buffer was made.
     ///
     /// Whoever sends them must then not announce the old length.
     pub fn is_modified(&self) -> bool {
-        self.is_modified
+        self.more.as_ref().is_some_and(|more| more.is_modified)
     }
 
     /// Appends what arrived, without marking the buffer as modified.
     pub fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.len = self.len.saturating_add(chunk.len());
-            self.chunks.push(chunk);
+        if self.first.is_empty() {
+            self.first = chunk;
+        } else if !chunk.is_empty() {
+            let more = self.more.get_or_insert_default();
+            more.len = more.len.saturating_add(chunk.len());
+            more.chunks.push_back(chunk);
         }
     }
 
     /// Appends all of `other`.
     pub fn append(&mut self, other: Self) {
-        self.is_modified |= other.is_modified;
-        for chunk in other.chunks {
+        if self.first.is_empty() && self.more.is_none() {
+            *self = other;
+            return;
+        }
+        self.push(other.first);
+        let Some(more) = other.more else { return };
+        if more.is_modified {
+            self.more.get_or_insert_default().is_modified = true;
+        }
+        for chunk in more.chunks {
             self.push(chunk);
         }
     }
 
     /// Takes the chunks out in order, none of them empty.
     pub fn into_chunks(self) -> impl Iterator<Item = Bytes> {
-        self.chunks.into_iter()
+        let first = Some(self.first).filter(|first| !first.is_empty());
+        first.into_iter().chain(self.more.into_iter().flat_map(|more| more.chunks))
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Bytes> {
+        let first = Some(&self.first).filter(|first| !first.is_empty());
+        first.into_iter().chain(self.more.iter().flat_map(|more| &more.chunks))
     }
 
     /// Copies the bytes from `start` into `out`, as many as fit and exist.
     pub(crate) fn copy_range(&self, start: usize, mut out: &mut [u8]) {
         let mut skip = start;
-        for chunk in &self.chunks {
+        for chunk in self.chunks() {
             let Some(tail) = chunk.get(skip..) else {
                 skip = skip.saturating_sub(chunk.len());
                 continue;
@@ -90,63 +120,74 @@ impl BodyBuffer {
         len: usize,
         data: Bytes,
     ) -> Result<(), Status> {
-        if start >= self.len && start > 0 {
+        if start >= self.len() && start > 0 {
             self.push(data);
         } else if start == 0 {
             self.drop_front(len);
-            self.len = self.len.saturating_add(data.len());
             if !data.is_empty() {
-                self.chunks.insert(0, data);
+                self.push_front(data);
             }
         } else {
             return Err(Status::BadArgument);
         }
-        if self.chunks.len() > MAX_CHUNKS {
-            let (chunks, len) = (std::mem::take(&mut self.chunks), self.len);
-            self.chunks.push(Self { chunks, len, is_modified: true }.into());
+        let more = self.more.get_or_insert_default();
+        more.is_modified = true;
+        if more.chunks.len() >= MAX_CHUNKS {
+            self.first = std::mem::take(self).into();
+            self.more = Some(Box::new(More { is_modified: true, ..More::default() }));
         }
-        self.is_modified = true;
         Ok(())
     }
 
-    fn drop_front(&mut self, count: usize) {
-        if count >= self.len {
-            self.chunks.clear();
-            self.len = 0;
-            return;
+    fn push_front(&mut self, chunk: Bytes) {
+        let second = std::mem::replace(&mut self.first, chunk);
+        if !second.is_empty() {
+            let more = self.more.get_or_insert_default();
+            more.len = more.len.saturating_add(second.len());
+            more.chunks.push_front(second);
         }
+    }
+
+    fn drop_front(&mut self, count: usize) {
         let mut rest = count;
-        self.chunks.retain(|chunk| {
-            let cut = chunk.len().min(rest);
-            rest = rest.saturating_sub(cut);
-            let _removed = chunk.split_to(cut);
-            !chunk.is_empty()
-        });
-        self.len = self.len.saturating_sub(count);
+        while rest > 0 && !self.first.is_empty() {
+            if rest < self.first.len() {
+                self.first.advance(rest);
+                return;
+            }
+            rest = rest.saturating_sub(self.first.len());
+            self.first = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
+        }
+    }
+}
+
+// === impl More ===
+
+impl More {
+    fn pop_front(&mut self) -> Option<Bytes> {
+        let chunk = self.chunks.pop_front()?;
+        self.len = self.len.saturating_sub(chunk.len());
+        Some(chunk)
     }
 }
 
 impl From<Bytes> for BodyBuffer {
     fn from(bytes: Bytes) -> Self {
-        let mut buffer = Self::default();
-        buffer.push(bytes);
-        buffer
+        Self { first: bytes, more: None }
     }
 }
 
 impl From<BodyBuffer> for Bytes {
     fn from(buffer: BodyBuffer) -> Self {
-        let mut chunks = buffer.chunks.into_iter();
-        match (chunks.next(), chunks.next()) {
-            (None, _) => Self::new(),
-            (Some(only), None) => only,
-            (Some(first), Some(second)) => {
-                let mut all = BytesMut::with_capacity(buffer.len);
-                all.extend_from_slice(&first);
-                all.extend_from_slice(&second);
-                chunks.for_each(|chunk| all.extend_from_slice(&chunk));
+        let len = buffer.len();
+        match buffer.more {
+            Some(more) if !more.chunks.is_empty() => {
+                let mut all = BytesMut::with_capacity(len);
+                all.extend_from_slice(&buffer.first);
+                more.chunks.iter().for_each(|chunk| all.extend_from_slice(chunk));
                 all.freeze()
             }
+            _ => buffer.first,
         }
     }
 }
@@ -207,10 +248,29 @@ mod tests {
         for _ in 0..1000 {
             buffer.set_range(0, 0, Bytes::from_static(b"<")).unwrap();
             buffer.set_range(usize::MAX, 0, Bytes::from_static(b">")).unwrap();
-            assert!(buffer.chunks.len() <= super::MAX_CHUNKS);
+            assert!(buffer.chunks().count() <= super::MAX_CHUNKS);
         }
         let expected = "<".repeat(1000) + &">".repeat(1000);
         assert_eq!(Bytes::from(buffer), expected);
+    }
+
+    #[test]
+    fn what_is_appended_keeps_its_order_and_that_it_was_changed() {
+        let mut all = BodyBuffer::default();
+        all.append(buffer());
+        assert!(!all.is_modified());
+        let mut emptied = buffer();
+        emptied.set_range(0, usize::MAX, Bytes::new()).unwrap();
+        assert!(emptied.is_empty() && emptied.is_modified());
+        all.append(emptied.clone());
+        assert!(all.is_modified());
+        all.append(buffer());
+        let text = "hello big worldhello big world";
+        assert_eq!((all.len(), Bytes::from(all.clone())), (30, Bytes::from(text)));
+        assert_eq!(all.into_chunks().count(), 6);
+        emptied.append(buffer());
+        assert!(emptied.is_modified());
+        assert_eq!((emptied.len(), emptied.into_chunks().count()), (15, 3));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use wasmtime::{ExternType, FuncType, Instance, Module, TypedFunc, ValType};
 
+use crate::costs::callback_index;
 use crate::error::LoadError;
 use crate::vm_state::VmState;
 
@@ -50,54 +51,68 @@ const SIGNATURES: &[(&str, &[(usize, usize)])] = &[
     ("envoy_on_stats_update", &[(2, 0)]),
 ];
 
+/// A function of the guest that the host calls.
+pub(crate) struct Callback<Params, Results> {
+    pub(crate) id: CallbackId,
+    function: TypedFunc<Params, Results>,
+}
+
+/// Which callback it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallbackId {
+    pub(crate) name: &'static str,
+    /// Where its costs are counted; looked up once, because every call is counted.
+    pub(crate) index: usize,
+}
+
 /// A headers callback in the shape of its ABI version.
 pub(crate) enum HeadersCallback {
     /// 0.1.0: context, number of headers.
-    WithoutEnd(TypedFunc<(u32, u32), u32>),
+    WithoutEnd(Callback<(u32, u32), u32>),
     /// 0.2.0 and later: context, number of headers, end of stream.
-    WithEnd(TypedFunc<(u32, u32, u32), u32>),
+    WithEnd(Callback<(u32, u32, u32), u32>),
 }
 
 /// Root context, token, number of headers, body bytes, number of trailers.
-type HttpCallResponseCallback = TypedFunc<(u32, u32, u32, u32, u32), ()>;
+type HttpCallResponseCallback = Callback<(u32, u32, u32, u32, u32), ()>;
 
 /// The callbacks of one instance. `None` where the plugin does not care.
 pub(crate) struct Callbacks {
-    pub(crate) on_context_create: Option<TypedFunc<(u32, u32), ()>>,
-    pub(crate) on_vm_start: Option<TypedFunc<(u32, u32), u32>>,
-    pub(crate) on_configure: Option<TypedFunc<(u32, u32), u32>>,
-    pub(crate) on_tick: Option<TypedFunc<u32, ()>>,
+    pub(crate) on_context_create: Option<Callback<(u32, u32), ()>>,
+    pub(crate) on_vm_start: Option<Callback<(u32, u32), u32>>,
+    pub(crate) on_configure: Option<Callback<(u32, u32), u32>>,
+    pub(crate) on_tick: Option<Callback<u32, ()>>,
     pub(crate) on_request_headers: Option<HeadersCallback>,
-    pub(crate) on_request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
-    pub(crate) on_request_trailers: Option<TypedFunc<(u32, u32), u32>>,
+    pub(crate) on_request_body: Option<Callback<(u32, u32, u32), u32>>,
+    pub(crate) on_request_trailers: Option<Callback<(u32, u32), u32>>,
     pub(crate) on_response_headers: Option<HeadersCallback>,
-    pub(crate) on_response_body: Option<TypedFunc<(u32, u32, u32), u32>>,
-    pub(crate) on_response_trailers: Option<TypedFunc<(u32, u32), u32>>,
-    pub(crate) on_log: Option<TypedFunc<u32, ()>>,
-    pub(crate) on_done: Option<TypedFunc<u32, u32>>,
-    pub(crate) on_delete: Option<TypedFunc<u32, ()>>,
+    pub(crate) on_response_body: Option<Callback<(u32, u32, u32), u32>>,
+    pub(crate) on_response_trailers: Option<Callback<(u32, u32), u32>>,
+    pub(crate) on_log: Option<Callback<u32, ()>>,
+    pub(crate) on_done: Option<Callback<u32, u32>>,
+    pub(crate) on_delete: Option<Callback<u32, ()>>,
     pub(crate) on_http_call_response: Option<HttpCallResponseCallback>,
-    pub(crate) on_queue_ready: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) on_queue_ready: Option<Callback<(u32, u32), ()>>,
     pub(crate) rare: RareCallbacks,
 }
 
 /// Callbacks of network plugins, of gRPC and of the host's extensions.
 #[expect(clippy::struct_field_names, reason = "the specification's names")]
 pub(crate) struct RareCallbacks {
-    pub(crate) on_request_metadata: Option<TypedFunc<(u32, u32), u32>>,
-    pub(crate) on_response_metadata: Option<TypedFunc<(u32, u32), u32>>,
-    pub(crate) on_new_connection: Option<TypedFunc<u32, u32>>,
-    pub(crate) on_downstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
-    pub(crate) on_upstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
-    pub(crate) on_downstream_connection_close: Option<TypedFunc<(u32, u32), ()>>,
-    pub(crate) on_upstream_connection_close: Option<TypedFunc<(u32, u32), ()>>,
-    pub(crate) on_grpc_receive_initial_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
-    pub(crate) on_grpc_receive: Option<TypedFunc<(u32, u32, u32), ()>>,
-    pub(crate) on_grpc_receive_trailing_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
-    pub(crate) on_grpc_close: Option<TypedFunc<(u32, u32, u32), ()>>,
-    pub(crate) on_foreign_function: Option<TypedFunc<(u32, u32, u32), ()>>,
-    pub(crate) on_resolve_dns: Option<TypedFunc<(u32, u32, u32), ()>>,
-    pub(crate) on_stats_update: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) on_request_metadata: Option<Callback<(u32, u32), u32>>,
+    pub(crate) on_response_metadata: Option<Callback<(u32, u32), u32>>,
+    pub(crate) on_new_connection: Option<Callback<u32, u32>>,
+    pub(crate) on_downstream_data: Option<Callback<(u32, u32, u32), u32>>,
+    pub(crate) on_upstream_data: Option<Callback<(u32, u32, u32), u32>>,
+    pub(crate) on_downstream_connection_close: Option<Callback<(u32, u32), ()>>,
+    pub(crate) on_upstream_connection_close: Option<Callback<(u32, u32), ()>>,
+    pub(crate) on_grpc_receive_initial_metadata: Option<Callback<(u32, u32, u32), ()>>,
+    pub(crate) on_grpc_receive: Option<Callback<(u32, u32, u32), ()>>,
+    pub(crate) on_grpc_receive_trailing_metadata: Option<Callback<(u32, u32, u32), ()>>,
+    pub(crate) on_grpc_close: Option<Callback<(u32, u32, u32), ()>>,
+    pub(crate) on_foreign_function: Option<Callback<(u32, u32, u32), ()>>,
+    pub(crate) on_resolve_dns: Option<Callback<(u32, u32, u32), ()>>,
+    pub(crate) on_stats_update: Option<Callback<(u32, u32), ()>>,
 }
 
 /// Finds the callbacks of an instance that a VM may be called with.
@@ -156,18 +171,64 @@ impl RareCallbacks {
     }
 }
 
+// === impl Callback ===
+
+impl<Params, Results> Callback<Params, Results>
+where
+    Params: wasmtime::WasmParams,
+    Results: wasmtime::WasmResults,
+{
+    /// The export of this name and type.
+    pub(crate) fn find(instance: &Instance, store: &mut Store, name: &'static str) -> Option<Self> {
+        let function = typed(instance, store, name)?;
+        Some(Self { id: CallbackId { name, index: callback_index(name) }, function })
+    }
+
+    #[inline]
+    pub(crate) fn call(&self, store: &mut Store, params: Params) -> wasmtime::Result<Results> {
+        self.function.call(store, params)
+    }
+}
+
+// === impl HeadersCallback ===
+
+impl HeadersCallback {
+    pub(crate) fn id(&self) -> CallbackId {
+        match self {
+            Self::WithoutEnd(callback) => callback.id,
+            Self::WithEnd(callback) => callback.id,
+        }
+    }
+
+    pub(crate) fn call(
+        &self,
+        store: &mut Store,
+        context: u32,
+        count: u32,
+        end_of_stream: bool,
+    ) -> wasmtime::Result<u32> {
+        match self {
+            Self::WithoutEnd(callback) => callback.call(store, (context, count)),
+            Self::WithEnd(callback) => {
+                callback.call(store, (context, count, u32::from(end_of_stream)))
+            }
+        }
+    }
+}
+
 // === impl Resolver ===
 
 impl Resolver<'_> {
-    fn typed<Params, Results>(&mut self, name: &str) -> Option<TypedFunc<Params, Results>>
+    fn typed<Params, Results>(&mut self, name: &'static str) -> Option<Callback<Params, Results>>
     where
         Params: wasmtime::WasmParams,
         Results: wasmtime::WasmResults,
     {
-        self.store.data().config.allows(name).then(|| typed(self.instance, self.store, name))?
+        let is_allowed = self.store.data().config.allows(name);
+        is_allowed.then(|| Callback::find(self.instance, self.store, name))?
     }
 
-    fn headers(&mut self, name: &str) -> Option<HeadersCallback> {
+    fn headers(&mut self, name: &'static str) -> Option<HeadersCallback> {
         self.typed(name)
             .map(HeadersCallback::WithEnd)
             .or_else(|| self.typed(name).map(HeadersCallback::WithoutEnd))

@@ -5,7 +5,6 @@
 //! here is not available, which is how Envoy's rules about phases come out by themselves.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +16,40 @@ use crate::body::BodyBuffer;
 use crate::callout::HttpCallResponse;
 use crate::expression::Expressions;
 use crate::fields::Fields;
+use crate::id_table::IdTable;
 use crate::stream::{LifeSpan, LocalReply, StreamHost};
 
 /// All live contexts of a VM. Ids start at 1 and are never used again.
 #[derive(Default)]
 pub(crate) struct ContextTable {
-    by_id: HashMap<u32, Context, BuildHasherDefault<IdHasher>>,
+    by_id: IdTable<Context>,
     last_id: u32,
+    /// Room of streams that are over.
+    spare: Vec<StreamPlace>,
 }
 
-/// Context ids are consecutive, so spreading them is all a hash has to do.
+/// Most places that a VM keeps for the streams to come. Source: ours.
+const MAX_SPARE: usize = 256;
+
+/// Room for one stream context, used again and again: getting it from the allocator and giving it
+/// back costs as much as a call into the guest.
 #[derive(Default)]
-pub(crate) struct IdHasher(u64);
+pub(crate) struct StreamPlace(Box<Option<StreamContext>>);
+
+/// A context that is called into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Callee {
+    pub(crate) context: u32,
+    /// Its root, or itself.
+    pub(crate) root: u32,
+    /// Where the costs of that root were when the stream began, among those of the VM.
+    pub(crate) costs_at: Option<usize>,
+}
 
 /// One context. Streams are boxed: they are many times larger than what a lookup moves.
 pub(crate) enum Context {
     Root(Box<RootContext>),
-    Stream(Box<StreamContext>),
+    Stream(StreamPlace),
 }
 
 /// State of one plugin in this VM.
@@ -101,7 +117,8 @@ pub(crate) struct StreamContext {
     pub(crate) added_bytes: usize,
     /// Time in those of its callbacks that were timed.
     pub(crate) time_spent: Duration,
-    pub(crate) actions: StreamActions,
+    /// Boxed, because most callbacks ask for nothing.
+    pub(crate) actions: Option<Box<StreamActions>>,
 }
 
 /// What a plugin asked for; the embedder does it after the callback has returned.
@@ -119,24 +136,6 @@ pub struct StreamActions {
     pub local_reply: Option<LocalReply>,
 }
 
-// === impl IdHasher ===
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, id: u32) {
-        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
 // === impl ContextTable ===
 
 impl ContextTable {
@@ -148,12 +147,26 @@ impl ContextTable {
         Some(id)
     }
 
+    /// Adds a stream, as [`ContextTable::insert`] does.
+    pub(crate) fn insert_stream(&mut self, root: u32, host: Rc<dyn StreamHost>) -> Option<u32> {
+        let mut place = self.spare.pop().unwrap_or_default();
+        *place.0 = Some(StreamContext::new(root, host));
+        self.insert(Context::Stream(place))
+    }
+
+    /// Keeps the room of a stream that is over.
+    pub(crate) fn keep(&mut self, place: StreamPlace) {
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(place);
+        }
+    }
+
     pub(crate) fn remove(&mut self, id: u32) -> Option<Context> {
-        self.by_id.remove(&id)
+        self.by_id.remove(id)
     }
 
     pub(crate) fn contains(&self, id: u32) -> bool {
-        self.by_id.contains_key(&id)
+        self.by_id.get(id).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -161,32 +174,33 @@ impl ContextTable {
     }
 
     pub(crate) fn stream(&self, id: u32) -> Option<&StreamContext> {
-        match self.by_id.get(&id)? {
-            Context::Stream(stream) => Some(stream),
+        match self.by_id.get(id)? {
+            Context::Stream(place) => place.0.as_ref().as_ref(),
             Context::Root(_) => None,
         }
     }
 
+    #[inline]
     pub(crate) fn stream_mut(&mut self, id: u32) -> Option<&mut StreamContext> {
-        match self.by_id.get_mut(&id)? {
-            Context::Stream(stream) => Some(stream),
+        match self.by_id.get_mut(id)? {
+            Context::Stream(place) => place.0.as_mut().as_mut(),
             Context::Root(_) => None,
         }
     }
 
     /// Id of the root that this context belongs to: its own, if it is one.
     pub(crate) fn root_of(&self, id: u32) -> Option<u32> {
-        match self.by_id.get(&id)? {
+        match self.by_id.get(id)? {
             Context::Root(_) => Some(id),
-            Context::Stream(stream) => Some(stream.root),
+            Context::Stream(place) => place.root(),
         }
     }
 
     /// The root that this context belongs to.
     pub(crate) fn root(&self, id: u32) -> Option<&RootContext> {
-        match self.by_id.get(&id)? {
+        match self.by_id.get(id)? {
             Context::Root(root) => Some(root),
-            Context::Stream(stream) => match self.by_id.get(&stream.root)? {
+            Context::Stream(place) => match self.by_id.get(place.root()?)? {
                 Context::Root(root) => Some(root),
                 Context::Stream(_) => None,
             },
@@ -196,7 +210,7 @@ impl ContextTable {
     /// The root that this context belongs to.
     pub(crate) fn root_mut(&mut self, id: u32) -> Option<&mut RootContext> {
         let id = self.root_of(id)?;
-        match self.by_id.get_mut(&id)? {
+        match self.by_id.get_mut(id)? {
             Context::Root(root) => Some(root),
             Context::Stream(_) => None,
         }
@@ -205,10 +219,33 @@ impl ContextTable {
     /// Hosts of all streams, to tell them that the VM died.
     pub(crate) fn stream_hosts(&self) -> Vec<Rc<dyn StreamHost>> {
         let hosts = self.by_id.values().filter_map(|context| match context {
-            Context::Stream(stream) => Some(Rc::clone(&stream.host)),
+            Context::Stream(place) => {
+                place.0.as_ref().as_ref().map(|stream| Rc::clone(&stream.host))
+            }
             Context::Root(_) => None,
         });
         hosts.collect()
+    }
+}
+
+// === impl StreamPlace ===
+
+impl StreamPlace {
+    /// Drops the stream that is over.
+    pub(crate) fn clear(&mut self) {
+        *self.0 = None;
+    }
+
+    fn root(&self) -> Option<u32> {
+        self.0.as_ref().as_ref().map(|stream| stream.root)
+    }
+}
+
+// === impl Callee ===
+
+impl Callee {
+    pub(crate) fn root(root: u32) -> Self {
+        Self { context: root, root, costs_at: None }
     }
 }
 
@@ -233,8 +270,31 @@ impl StreamContext {
             may_add_response_trailers: false,
             added_bytes: 0,
             time_spent: Duration::ZERO,
-            actions: StreamActions::default(),
+            actions: None,
         }
+    }
+
+    /// Root to name to the guest if it has not heard of this stream; from now on it has.
+    pub(crate) fn announce(&mut self) -> Option<u32> {
+        let is_new = !std::mem::replace(&mut self.is_created, true);
+        is_new.then_some(self.root)
+    }
+
+    /// What the plugin asked for, to be added to.
+    pub(crate) fn actions(&mut self) -> &mut StreamActions {
+        self.actions.get_or_insert_default()
+    }
+
+    /// Takes what the plugin asked for.
+    #[inline]
+    pub(crate) fn take_actions(&mut self) -> StreamActions {
+        self.actions.take().map_or_else(StreamActions::default, |actions| *actions)
+    }
+
+    /// Whether the plugin answers in place of the upstream.
+    #[inline]
+    pub(crate) fn has_local_reply(&self) -> bool {
+        self.actions.as_ref().is_some_and(|actions| actions.local_reply.is_some())
     }
 
     /// The map if it can be read now.

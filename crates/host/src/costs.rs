@@ -127,32 +127,6 @@ const HOSTCALLS: [&str; 44] = [
 /// One call in so many of each callback is timed, the first one among them. Source: ours.
 pub const SAMPLED: u64 = 16;
 
-/// Size of the table by which callbacks are found.
-const SLOTS: usize = 64;
-
-/// Places of callbacks by the hash of their names; the compiler sees to it that no two meet.
-const PLACES: [u8; SLOTS] = {
-    let mut places = [u8::MAX; SLOTS];
-    let mut index = 0;
-    while index < CALLBACKS.len() {
-        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-        #[expect(clippy::cast_possible_truncation, reason = "there are few callbacks")]
-        {
-            let slot = slot(CALLBACKS[index].as_bytes());
-            assert!(places[slot] == u8::MAX, "two callbacks have the same hash");
-            places[slot] = index as u8;
-        }
-        index += 1;
-    }
-    places
-};
-
-#[expect(clippy::indexing_slicing, reason = "no name is empty")]
-const fn slot(name: &[u8]) -> usize {
-    let (last, middle) = (name[name.len() - 1] as usize, name[name.len() / 2] as usize);
-    (name.len() * 11 + last * 6 + middle) % SLOTS
-}
-
 /// What one plugin has cost on one thread, which alone writes.
 ///
 /// An embedder makes one, gives it to the host by [`PluginServices::costs`] and reads it from
@@ -192,11 +166,9 @@ pub struct CallbackTimes {
 }
 
 /// Place of a callback; those that have none of their own are told together.
-fn callback_index(name: &str) -> usize {
+pub(crate) fn callback_index(name: &str) -> usize {
     let others = CALLBACKS.len().saturating_sub(1);
-    let place = PLACES.get(slot(name.as_bytes())).copied().map(usize::from);
-    let is_right = |index: &usize| CALLBACKS.get(*index).is_some_and(|known| *known == name);
-    place.filter(is_right).unwrap_or(others)
+    CALLBACKS.iter().position(|known| *known == name).unwrap_or(others)
 }
 
 /// Place of a function of the host; it is a compile error if it is not counted.
@@ -271,16 +243,16 @@ impl PluginCosts {
     }
 
     /// Counts a call of a callback that begins; returns whether it is to be timed.
-    pub(crate) fn begin_callback(&self, name: &str) -> bool {
-        let Some(times) = self.callbacks.get(callback_index(name)) else { return false };
+    pub(crate) fn begin_callback(&self, index: usize) -> bool {
+        let Some(times) = self.callbacks.get(index) else { return false };
         let calls = times.calls.load(Ordering::Relaxed);
         times.calls.store(calls.wrapping_add(1), Ordering::Relaxed);
         self.is_timing_all || calls.is_multiple_of(SAMPLED)
     }
 
     /// Counts the time of a call that was to be timed.
-    pub(crate) fn count_time(&self, name: &str, time: Duration, memory_bytes: usize) {
-        if let Some(times) = self.callbacks.get(callback_index(name)) {
+    pub(crate) fn count_time(&self, index: usize, time: Duration, memory_bytes: usize) {
+        if let Some(times) = self.callbacks.get(index) {
             times.add(time);
         }
         self.memory_bytes.store(u64::try_from(memory_bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -354,8 +326,8 @@ mod tests {
         let costs = PluginCosts::default();
         for nanoseconds in [1, 1_000, 1_001, 100_000_001] {
             let time = Duration::from_nanos(nanoseconds);
-            costs.begin_callback("proxy_on_tick");
-            costs.count_time("proxy_on_tick", time, 65_536);
+            costs.begin_callback(callback_index("proxy_on_tick"));
+            costs.count_time(callback_index("proxy_on_tick"), time, 65_536);
         }
         let (name, times) = costs.callbacks().next().unwrap();
         assert_eq!(name, "proxy_on_tick");
@@ -387,20 +359,25 @@ mod tests {
     #[test]
     fn one_call_in_so_many_is_timed_unless_all_are_to_be() {
         let timed = |costs: &PluginCosts| {
-            (0..SAMPLED * 2).filter(|_| costs.begin_callback("proxy_on_log")).count()
+            (0..SAMPLED * 2)
+                .filter(|_| costs.begin_callback(callback_index("proxy_on_log")))
+                .count()
         };
         assert_eq!(timed(&PluginCosts::default()), 2);
         assert_eq!(timed(&PluginCosts::timing_all()) as u64, SAMPLED * 2);
         // Each callback by itself: the first call of any is timed.
         let costs = PluginCosts::default();
-        assert!(costs.begin_callback("proxy_on_done") && costs.begin_callback("proxy_on_delete"));
-        assert!(!costs.begin_callback("proxy_on_done"));
+        assert!(
+            costs.begin_callback(callback_index("proxy_on_done"))
+                && costs.begin_callback(callback_index("proxy_on_delete"))
+        );
+        assert!(!costs.begin_callback(callback_index("proxy_on_done")));
     }
 
     #[test]
     fn callbacks_of_extensions_are_told_together() {
         let costs = PluginCosts::default();
-        costs.begin_callback("envoy_on_resolve_dns");
+        costs.begin_callback(callback_index("envoy_on_resolve_dns"));
         assert_eq!(costs.callbacks().next().unwrap().0, "envoy_on");
     }
 }

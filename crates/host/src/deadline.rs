@@ -42,8 +42,8 @@ impl Budget {
 
 impl Deadline {
     /// Begins to watch; returns the number of epochs after which to ask [`Deadline::check`].
-    pub(crate) fn begin(&mut self, budget: Budget) -> u64 {
-        self.budget = budget;
+    pub(crate) fn begin(&mut self, budget: &Budget) -> u64 {
+        self.budget = *budget;
         self.seen = None;
         self.elsewhere = Duration::ZERO;
         budget.half
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn time_without_computing_does_not_count() {
         let mut deadline = Deadline::default();
-        deadline.begin(Budget::new(Duration::from_hours(1)));
+        deadline.begin(&Budget::new(Duration::from_hours(1)));
         for _ in 0..10 {
             assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
         }
@@ -101,12 +101,12 @@ mod tests {
     #[test]
     fn work_on_other_threads_counts_for_its_callback() {
         let mut deadline = Deadline::default();
-        deadline.begin(Budget::new(Duration::from_hours(1)));
+        deadline.begin(&Budget::new(Duration::from_hours(1)));
         deadline.charge(Duration::from_mins(59));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
         deadline.charge(Duration::from_mins(1));
         assert!(matches!(deadline.check(), UpdateDeadline::Interrupt));
-        deadline.begin(Budget::new(Duration::from_hours(1)));
+        deadline.begin(&Budget::new(Duration::from_hours(1)));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)), "a new callback");
     }
 
@@ -114,14 +114,14 @@ mod tests {
     fn computing_for_the_whole_budget_is_the_end() {
         let mut deadline = Deadline::default();
         let budget = Duration::from_millis(2);
-        deadline.begin(Budget::new(budget));
+        deadline.begin(&Budget::new(budget));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)));
         let begin = thread_time();
         while thread_time().saturating_sub(begin) < budget {
             std::hint::spin_loop();
         }
         assert!(matches!(deadline.check(), UpdateDeadline::Interrupt));
-        deadline.begin(Budget::new(budget));
+        deadline.begin(&Budget::new(budget));
         assert!(matches!(deadline.check(), UpdateDeadline::Continue(_)), "a new callback");
     }
 }

@@ -47,7 +47,8 @@ pub struct Fields {
 #[derive(Clone, Debug)]
 enum Name {
     Pseudo(Pseudo),
-    Regular(HeaderName),
+    /// With its length: to be told apart, most names need not be looked at.
+    Regular(HeaderName, u16),
 }
 
 /// Where an entry stands; valid until the map is changed.
@@ -91,12 +92,31 @@ impl Name {
     fn as_str(&self) -> &str {
         match self {
             Self::Pseudo(pseudo) => pseudo.as_str(),
-            Self::Regular(name) => name.as_str(),
+            Self::Regular(name, _) => name.as_str(),
         }
     }
 
     fn is(&self, name: &HeaderName) -> bool {
-        matches!(self, Self::Regular(present) if present == name)
+        matches!(self, Self::Regular(present, _) if present == name)
+    }
+
+    /// Whether it is this regular name, without regard to case.
+    #[inline]
+    fn is_like(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Regular(present, len) => {
+                usize::from(*len) == name.len() && is_like(present, name)
+            }
+            Self::Pseudo(_) => false,
+        }
+    }
+}
+
+impl From<HeaderName> for Name {
+    fn from(name: HeaderName) -> Self {
+        // The `http` crate lets no name be longer than that.
+        let len = u16::try_from(name.as_str().len()).unwrap_or(u16::MAX);
+        Self::Regular(name, len)
     }
 }
 
@@ -129,7 +149,7 @@ impl Fields {
                 Some(name) => {
                     is_kept = keep(&name);
                     if is_kept {
-                        self.entries.push((Name::Regular(name), value));
+                        self.entries.push((name.into(), value));
                     }
                 }
                 // Without a name it is one more value of the entry before.
@@ -141,7 +161,7 @@ impl Fields {
 
     /// Adds one more value of the last entry's name.
     fn push_repeated(&mut self, value: HeaderValue) {
-        let Some((Name::Regular(name), present)) = self.entries.last_mut() else { return };
+        let Some((Name::Regular(name, _), present)) = self.entries.last_mut() else { return };
         if self.kind.holds_single_value(name)
             && let Ok(joined) = join(present, &value)
         {
@@ -149,14 +169,14 @@ impl Fields {
             return;
         }
         let name = name.clone();
-        self.entries.push((Name::Regular(name), value));
+        self.entries.push((name.into(), value));
     }
 
     /// Keeps only the regular entries whose name passes, in order.
     pub fn retain(&mut self, mut keep: impl FnMut(&HeaderName) -> bool) {
         self.entries.retain(|(name, _)| match name {
             Name::Pseudo(_) => true,
-            Name::Regular(name) => keep(name),
+            Name::Regular(name, _) => keep(name),
         });
     }
 
@@ -182,7 +202,7 @@ impl Fields {
     pub fn into_regular(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         self.entries.into_iter().filter_map(|(name, value)| match name {
             Name::Pseudo(_) => None,
-            Name::Regular(name) => Some((name, value)),
+            Name::Regular(name, _) => Some((name, value)),
         })
     }
 
@@ -223,7 +243,7 @@ impl Fields {
 
     /// Appends a regular entry as it is, without joining.
     pub fn push(&mut self, name: HeaderName, value: HeaderValue) {
-        self.entries.push((Name::Regular(name), value));
+        self.entries.push((name.into(), value));
     }
 
     /// Gives a name one value: in the place of its first one, or at the end.
@@ -308,13 +328,31 @@ impl Fields {
                 self.take_pseudo(pseudo);
                 self.push_pseudo(pseudo, value);
             }
-            Key::Regular(name) => {
-                let name = parse_name(name)?;
-                self.remove_name(&name);
-                self.push(name, value);
-            }
+            Key::Regular(name) => match self.find_regular(name) {
+                Some(first) => self.replace_from(first, value),
+                None => self.push(parse_name(name)?, value),
+            },
         }
         Ok(())
+    }
+
+    /// Moves the entry at `first` to the end with another value, and removes later ones of its
+    /// name, which is known to be valid and need not be read again.
+    fn replace_from(&mut self, first: usize, value: HeaderValue) {
+        let Some(entries) = self.entries.get_mut(first..) else { return };
+        entries.rotate_left(1);
+        let Some(((name, present), later)) = entries.split_last_mut() else { return };
+        *present = value;
+        let Name::Regular(name, _) = name else { return };
+        if later.iter().any(|(other, _)| other.is(name)) {
+            let (name, last) = (name.clone(), self.entries.len().saturating_sub(1));
+            let mut at = 0;
+            self.entries.retain(|(other, _)| {
+                let is_kept = at == last || !other.is(&name);
+                at += 1;
+                is_kept
+            });
+        }
     }
 
     /// Removes all entries of a name; nothing happens if there is none.
@@ -323,9 +361,7 @@ impl Fields {
             Key::Pseudo(pseudo) => {
                 self.take_pseudo(pseudo);
             }
-            Key::Regular(name) => self
-                .entries
-                .retain(|(present, _)| !name.eq_ignore_ascii_case(present.as_str().as_bytes())),
+            Key::Regular(name) => self.entries.retain(|(present, _)| !present.is_like(name)),
         }
     }
 
@@ -369,12 +405,17 @@ impl Fields {
     pub(crate) fn find(&self, name: &[u8]) -> Option<FieldIndex> {
         let at = match self.key(name) {
             Key::Pseudo(pseudo) => self.pseudo_index(pseudo)?,
-            Key::Regular(name) => self
-                .entries
-                .iter()
-                .position(|(present, _)| name.eq_ignore_ascii_case(present.as_str().as_bytes()))?,
+            Key::Regular(name) => self.find_regular(name)?,
         };
         Some(FieldIndex(at))
+    }
+
+    /// Place of the first regular entry of this name, without regard to case.
+    fn find_regular(&self, name: &[u8]) -> Option<usize> {
+        let front = usize::from(self.pseudo);
+        let at =
+            self.entries.get(front..)?.iter().position(|(present, _)| present.is_like(name))?;
+        at.checked_add(front)
     }
 
     pub(crate) fn value_at(&self, index: FieldIndex) -> Option<&HeaderValue> {
@@ -392,6 +433,12 @@ impl Fields {
         }
         Key::Regular(name)
     }
+}
+
+/// Whether both are the same without regard to case; most that are, are so to the byte.
+fn is_like(present: &HeaderName, name: &[u8]) -> bool {
+    let present = present.as_str().as_bytes();
+    present == name || present.eq_ignore_ascii_case(name)
 }
 
 /// Reads a header name; upper case becomes lower case.

@@ -24,7 +24,7 @@ mod wasi;
 
 use std::sync::Arc;
 
-use wasmtime::{Caller, Extern, ExternType, Linker, Module, Store};
+use wasmtime::{Caller, Extern, ExternType, Linker, Memory, Module, Store};
 
 use crate::abi::{AbiVersion, LogLevel, Status};
 use crate::callbacks::signature_text;
@@ -127,6 +127,17 @@ fn check_imports(
     if unknown.is_empty() { Ok(()) } else { Err(LoadError::UnknownImports { names: unknown }) }
 }
 
+/// The trap of a guest that called what it may not call now.
+#[cold]
+fn restricted(state: &mut VmState, name: &str) -> wasmtime::Error {
+    state.death = Some(FailureKind::Restricted);
+    let during = match state.running {
+        Running::Allocator => "from its allocator",
+        _ => "from its start code",
+    };
+    wasmtime::Error::msg(format!("the guest called `{name}` {during}"))
+}
+
 // === impl Cx ===
 
 impl<'a> Cx<'a> {
@@ -134,24 +145,26 @@ impl<'a> Cx<'a> {
     ///
     /// # Errors
     /// A trap if the guest may not call it now.
+    #[inline]
     pub(crate) fn enter(
         mut caller: Caller<'a, VmState>,
         name: &'static str,
         allowed: Running,
     ) -> wasmtime::Result<Self> {
         if caller.data().running > allowed {
-            caller.data_mut().death = Some(FailureKind::Restricted);
-            let during = match caller.data().running {
-                Running::Allocator => "from its allocator",
-                _ => "from its start code",
-            };
-            return Err(wasmtime::Error::msg(format!("the guest called `{name}` {during}")));
+            return Err(restricted(caller.data_mut(), name));
         }
         Ok(Self { caller })
     }
 
     /// Whether the VM's capabilities leave this function out, which is then logged.
+    #[inline]
     pub(crate) fn is_denied(&self, name: &str) -> bool {
+        self.state().config.allowed_capabilities.is_some() && self.is_denied_by_list(name)
+    }
+
+    #[cold]
+    fn is_denied_by_list(&self, name: &str) -> bool {
         let is_denied = !self.state().config.allows(name);
         if is_denied {
             let message = format!("a call of `{name}` is denied: it is no allowed capability");
@@ -193,16 +206,22 @@ impl<'a> Cx<'a> {
     ///
     /// # Errors
     /// [`Status::InvalidMemoryAccess`] if the module exports no memory, which loading rules out.
+    #[inline]
     pub(crate) fn parts(&mut self) -> Result<(&mut [u8], &mut VmState), Status> {
         let memory = match self.caller.data().memory {
             Some(memory) => memory,
-            // The module's `start` section runs before the instance is known.
-            None => match self.caller.get_export("memory") {
-                Some(Extern::Memory(memory)) => memory,
-                _ => return Err(Status::InvalidMemoryAccess),
-            },
+            None => self.exported_memory()?,
         };
         Ok(memory.data_and_store_mut(&mut self.caller))
+    }
+
+    /// The memory while the module's `start` section runs, before the instance is known.
+    #[cold]
+    fn exported_memory(&mut self) -> Result<Memory, Status> {
+        match self.caller.get_export("memory") {
+            Some(Extern::Memory(memory)) => Ok(memory),
+            _ => Err(Status::InvalidMemoryAccess),
+        }
     }
 
     /// Bytes of the guest, together with the state that they are meant for.

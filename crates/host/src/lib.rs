@@ -49,6 +49,7 @@ mod failure;
 mod fields;
 mod host;
 mod hostcalls;
+mod id_table;
 mod limits;
 mod log;
 mod memory;

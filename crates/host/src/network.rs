@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use wasmtime::TypedFunc;
 use wasmtime::WasmParams;
 
 use crate::abi::{NetworkAction, PeerType};
 use crate::body::BodyBuffer;
-use crate::context::{Context, StreamActions, StreamContext};
+use crate::callbacks::Callback;
+use crate::context::{Callee, StreamActions, StreamContext};
 use crate::error::Failure;
 use crate::stream::StreamHost;
 use crate::vm::VmHandle;
@@ -22,21 +22,21 @@ use crate::vm::VmHandle;
 /// [`NetworkStream::finish`] at the end of a connection.
 pub struct NetworkStream {
     vm: VmHandle,
-    id: u32,
+    callee: Callee,
 }
 
 // === impl NetworkStream ===
 
 impl NetworkStream {
     pub(crate) fn open(vm: VmHandle, root: u32, host: Rc<dyn StreamHost>) -> Option<Self> {
-        let context = StreamContext { is_network: true, ..StreamContext::new(root, host) };
-        let id = vm.insert_context(Context::Stream(Box::new(context)))?;
-        Some(Self { vm, id })
+        let callee = vm.insert_stream(root, host)?;
+        vm.with_stream(callee.context, |context| context.is_network = true);
+        Some(Self { vm, callee })
     }
 
     /// The id under which the plugin knows this connection.
     pub fn context_id(&self) -> u32 {
-        self.id
+        self.callee.context
     }
 
     /// Why the VM no longer runs, if it does not.
@@ -55,7 +55,7 @@ impl NetworkStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_new_connection(&mut self) -> Result<NetworkAction, Failure> {
         let callback = self.vm.callbacks().rare.on_new_connection.as_ref();
-        let value = self.call("proxy_on_new_connection", callback, self.id)?;
+        let value = self.call(callback, self.callee.context)?;
         Ok(action(value))
     }
 
@@ -74,8 +74,8 @@ impl NetworkStream {
             count(shown.len())
         });
         let callback = self.vm.callbacks().rare.on_downstream_data.as_ref();
-        let params = (self.id, size.unwrap_or_default(), u32::from(end_of_stream));
-        let value = self.call("proxy_on_downstream_data", callback, params)?;
+        let params = (self.callee.context, size.unwrap_or_default(), u32::from(end_of_stream));
+        let value = self.call(callback, params)?;
         Ok(action(value))
     }
 
@@ -94,8 +94,8 @@ impl NetworkStream {
             count(shown.len())
         });
         let callback = self.vm.callbacks().rare.on_upstream_data.as_ref();
-        let params = (self.id, size.unwrap_or_default(), u32::from(end_of_stream));
-        let value = self.call("proxy_on_upstream_data", callback, params)?;
+        let params = (self.callee.context, size.unwrap_or_default(), u32::from(end_of_stream));
+        let value = self.call(callback, params)?;
         Ok(action(value))
     }
 
@@ -105,8 +105,8 @@ impl NetworkStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_downstream_close(&mut self, peer: PeerType) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_downstream_connection_close.as_ref();
-        let params = (self.id, peer as u32);
-        self.call("proxy_on_downstream_connection_close", callback, params).map(|_| ())
+        let params = (self.callee.context, peer as u32);
+        self.call(callback, params).map(|_| ())
     }
 
     /// The connection to the server is closed.
@@ -115,8 +115,8 @@ impl NetworkStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_upstream_close(&mut self, peer: PeerType) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_upstream_connection_close.as_ref();
-        let params = (self.id, peer as u32);
-        self.call("proxy_on_upstream_connection_close", callback, params).map(|_| ())
+        let params = (self.callee.context, peer as u32);
+        self.call(callback, params).map(|_| ())
     }
 
     /// Ends the context: done, log, delete.
@@ -128,18 +128,18 @@ impl NetworkStream {
         }
         let callbacks = self.vm.callbacks();
         let (done, log) = (callbacks.on_done.as_ref(), callbacks.on_log.as_ref());
-        let ended = self.vm.call_optional(self.id, "proxy_on_done", done, self.id).is_ok()
-            && self.vm.call_optional(self.id, "proxy_on_log", log, self.id).is_ok();
+        let ended = self.vm.call_optional(self.callee, done, self.callee.context).is_ok()
+            && self.vm.call_optional(self.callee, log, self.callee.context).is_ok();
         if ended {
             let delete = callbacks.on_delete.as_ref();
             // A failure is counted and logged by the VM, and nobody is left to feel it.
-            let _ = self.vm.call_optional(self.id, "proxy_on_delete", delete, self.id);
+            let _ = self.vm.call_optional(self.callee, delete, self.callee.context);
         }
     }
 
     /// Takes what the plugin asked for since the last time.
     pub fn take_actions(&mut self) -> StreamActions {
-        self.with(|context| std::mem::take(&mut context.actions)).unwrap_or_default()
+        self.with(StreamContext::take_actions).unwrap_or_default()
     }
 
     /// Takes the client's bytes out, as the plugin left them.
@@ -165,30 +165,32 @@ impl NetworkStream {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut StreamContext) -> R) -> Option<R> {
-        self.vm.with_stream(self.id, f)
+        self.vm.with_stream(self.callee.context, f)
     }
 
     /// Calls into the context, which the guest has heard of by then.
     fn call<Params: WasmParams, R: wasmtime::WasmResults>(
         &self,
-        name: &'static str,
-        callback: Option<&TypedFunc<Params, R>>,
+        callback: Option<&Callback<Params, R>>,
         params: Params,
     ) -> Result<Option<R>, Failure> {
-        self.vm.announce_stream(self.id)?;
-        self.vm.call_optional(self.id, name, callback, params)
+        let news = self.with(StreamContext::announce).flatten();
+        self.vm.announce_stream(self.callee, news)?;
+        self.vm.call_optional(self.callee, callback, params)
     }
 }
 
 impl Drop for NetworkStream {
     fn drop(&mut self) {
-        self.vm.remove_context(self.id);
+        self.vm.remove_context(self.callee.context);
     }
 }
 
 impl std::fmt::Debug for NetworkStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NetworkStream").field("context_id", &self.id).finish_non_exhaustive()
+        f.debug_struct("NetworkStream")
+            .field("context_id", &self.callee.context)
+            .finish_non_exhaustive()
     }
 }
 

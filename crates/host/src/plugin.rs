@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::context::{Context, RootContext};
+use crate::context::{Callee, RootContext};
 use crate::error::{Failure, StartError};
 use crate::expression::Expressions;
 use crate::network::NetworkStream;
@@ -61,7 +61,7 @@ impl Plugin {
             is_ending: false,
         };
         let root = vm
-            .insert_context(Context::Root(Box::new(root)))
+            .insert_root(root)
             .ok_or_else(|| vm.failure().map_or(StartError::NoContext, StartError::Failed))?;
         let costs = services.costs();
         vm.with_state(|state| {
@@ -102,7 +102,7 @@ impl Plugin {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn tick(&self) -> Result<(), Failure> {
         let callback = self.vm.callbacks().on_tick.as_ref();
-        self.vm.call_optional(self.root, "proxy_on_tick", callback, self.root)?;
+        self.vm.call_optional(Callee::root(self.root), callback, self.root)?;
         Ok(())
     }
 
@@ -112,7 +112,7 @@ impl Plugin {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_queue_ready(&self, token: u32) -> Result<(), Failure> {
         let callback = self.vm.callbacks().on_queue_ready.as_ref();
-        self.vm.call_optional(self.root, "proxy_on_queue_ready", callback, (self.root, token))?;
+        self.vm.call_optional(Callee::root(self.root), callback, (self.root, token))?;
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl Plugin {
             return self.is_gone();
         }
         let callback = self.vm.callbacks().on_done.as_ref();
-        match self.vm.call_optional(self.root, "proxy_on_done", callback, self.root) {
+        match self.vm.call_optional(Callee::root(self.root), callback, self.root) {
             Ok(Some(0)) => {
                 self.vm.with_root(self.root, |root| root.is_pending_done = true);
                 false
@@ -152,22 +152,20 @@ impl Plugin {
         let callbacks = self.vm.callbacks();
         let root = self.root;
         let create = callbacks.on_context_create.as_ref();
-        self.vm.call_start(root, "proxy_on_context_create", create, (root, 0))?;
+        self.vm.call_start(Callee::root(root), create, (root, 0))?;
         let (vm_size, plugin_size) = self.vm.with_state(|state| {
             let plugin = state.contexts.root(root).map_or(0, |root| root.configuration.len());
             (state.config.configuration.len(), plugin)
         });
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let vm_start = callbacks.on_vm_start.as_ref();
-        if self.vm.call_start(root, "proxy_on_vm_start", vm_start, (root, count(vm_size)))?
-            == Some(0)
-        {
+        if self.vm.call_start(Callee::root(root), vm_start, (root, count(vm_size)))? == Some(0) {
             return Err(StartError::VmStartRefused);
         }
         self.vm.with_state(|state| state.configuring = Some(root));
         let configure = callbacks.on_configure.as_ref();
         let accepted =
-            self.vm.call_start(root, "proxy_on_configure", configure, (root, count(plugin_size)));
+            self.vm.call_start(Callee::root(root), configure, (root, count(plugin_size)));
         self.vm.with_state(|state| state.configuring = None);
         if accepted? == Some(0) { Err(StartError::ConfigureRefused) } else { Ok(()) }
     }

@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wasmtime::{TypedFunc, WasmParams};
+use wasmtime::WasmParams;
 
 use crate::abi::{DataAction, HeadersAction, Status, TrailersAction};
 use crate::body::BodyBuffer;
-use crate::callbacks::HeadersCallback;
-use crate::context::{Context, StreamActions, StreamContext};
+use crate::callbacks::{Callback, HeadersCallback};
+use crate::context::{Callee, StreamActions, StreamContext};
 use crate::error::Failure;
 use crate::fields::Fields;
 use crate::property::PropertyValue;
@@ -98,7 +98,7 @@ pub struct LogFields {
 /// [`HttpStream::finish`] at the end of a stream.
 pub struct HttpStream {
     vm: VmHandle,
-    id: u32,
+    callee: Callee,
 }
 
 // === impl LocalReply ===
@@ -132,14 +132,13 @@ impl LocalReply {
 
 impl HttpStream {
     pub(crate) fn open(vm: VmHandle, root: u32, host: Rc<dyn StreamHost>) -> Option<Self> {
-        let context = Context::Stream(Box::new(StreamContext::new(root, host)));
-        let id = vm.insert_context(context)?;
-        Some(Self { vm, id })
+        let callee = vm.insert_stream(root, host)?;
+        Some(Self { vm, callee })
     }
 
     /// The id under which the plugin knows this stream.
     pub fn context_id(&self) -> u32 {
-        self.id
+        self.callee.context
     }
 
     /// Why the VM no longer runs, if it does not.
@@ -177,10 +176,9 @@ impl HttpStream {
         allow_stop_iteration: bool,
     ) -> Result<HeadersAction, Failure> {
         let count = count(headers.len());
-        self.with(|context| context.request_headers = Some(headers));
+        let news = self.show(|context| context.request_headers = Some(headers));
         let callback = self.vm.callbacks().on_request_headers.as_ref();
-        let name = "proxy_on_request_headers";
-        let value = self.call_headers(name, callback, count, end_of_stream)?;
+        let value = self.call_headers(news, callback, count, end_of_stream)?;
         Ok(self.headers_action(value, allow_stop_iteration))
     }
 
@@ -195,14 +193,13 @@ impl HttpStream {
         end_of_stream: bool,
     ) -> Result<DataAction, Failure> {
         let size = count(body.len());
-        self.with(|context| {
+        let news = self.show(|context| {
             context.request_body = Some(body);
             context.may_add_request_trailers = end_of_stream;
         });
         let callback = self.vm.callbacks().on_request_body.as_ref();
-        let params = (self.id, size, u32::from(end_of_stream));
-        let value = self.call("proxy_on_request_body", callback, params)?;
-        self.with(|context| context.may_add_request_trailers = false);
+        let params = (self.callee.context, size, u32::from(end_of_stream));
+        let value = self.call(news, callback, params)?;
         Ok(self.data_action(value))
     }
 
@@ -213,9 +210,9 @@ impl HttpStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_request_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
         let count = count(trailers.len());
-        self.with(|context| context.request_trailers = Some(trailers));
+        let news = self.show(|context| context.request_trailers = Some(trailers));
         let callback = self.vm.callbacks().on_request_trailers.as_ref();
-        let value = self.call("proxy_on_request_trailers", callback, (self.id, count))?;
+        let value = self.call(news, callback, (self.callee.context, count))?;
         Ok(self.trailers_action(value))
     }
 
@@ -231,10 +228,9 @@ impl HttpStream {
         allow_stop_iteration: bool,
     ) -> Result<HeadersAction, Failure> {
         let count = count(headers.len());
-        self.with(|context| context.response_headers = Some(headers));
+        let news = self.show(|context| context.response_headers = Some(headers));
         let callback = self.vm.callbacks().on_response_headers.as_ref();
-        let name = "proxy_on_response_headers";
-        let value = self.call_headers(name, callback, count, end_of_stream)?;
+        let value = self.call_headers(news, callback, count, end_of_stream)?;
         Ok(self.headers_action(value, allow_stop_iteration))
     }
 
@@ -249,14 +245,13 @@ impl HttpStream {
         end_of_stream: bool,
     ) -> Result<DataAction, Failure> {
         let size = count(body.len());
-        self.with(|context| {
+        let news = self.show(|context| {
             context.response_body = Some(body);
             context.may_add_response_trailers = end_of_stream;
         });
         let callback = self.vm.callbacks().on_response_body.as_ref();
-        let params = (self.id, size, u32::from(end_of_stream));
-        let value = self.call("proxy_on_response_body", callback, params)?;
-        self.with(|context| context.may_add_response_trailers = false);
+        let params = (self.callee.context, size, u32::from(end_of_stream));
+        let value = self.call(news, callback, params)?;
         Ok(self.data_action(value))
     }
 
@@ -267,9 +262,9 @@ impl HttpStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_response_trailers(&mut self, trailers: Fields) -> Result<TrailersAction, Failure> {
         let count = count(trailers.len());
-        self.with(|context| context.response_trailers = Some(trailers));
+        let news = self.show(|context| context.response_trailers = Some(trailers));
         let callback = self.vm.callbacks().on_response_trailers.as_ref();
-        let value = self.call("proxy_on_response_trailers", callback, (self.id, count))?;
+        let value = self.call(news, callback, (self.callee.context, count))?;
         Ok(self.trailers_action(value))
     }
 
@@ -279,9 +274,9 @@ impl HttpStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_request_metadata(&mut self, entries: usize) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_request_metadata.as_ref();
-        let params = (self.id, count(entries));
+        let params = (self.callee.context, count(entries));
         // Whatever it returns means to go on, as in Envoy.
-        self.call("proxy_on_request_metadata", callback, params).map(|_| ())
+        self.call(self.show(|_| ()), callback, params).map(|_| ())
     }
 
     /// The same of the response.
@@ -290,15 +285,15 @@ impl HttpStream {
     /// The [`Failure`] of the VM, now or earlier.
     pub fn on_response_metadata(&mut self, entries: usize) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_response_metadata.as_ref();
-        let params = (self.id, count(entries));
-        self.call("proxy_on_response_metadata", callback, params).map(|_| ())
+        let params = (self.callee.context, count(entries));
+        self.call(self.show(|_| ()), callback, params).map(|_| ())
     }
 
     /// Tells the plugin that the stream is over, with its maps to read. Gives the maps back.
     ///
     /// Source: in Envoy this comes before done, for every filter of the chain in request order.
     pub fn on_log(&mut self, fields: LogFields) -> LogFields {
-        self.with(|context| {
+        let news = self.show(|context| {
             context.is_read_only = true;
             context.is_request_hidden = false;
             context.request_headers = fields.request_headers;
@@ -306,10 +301,10 @@ impl HttpStream {
             context.response_trailers = fields.response_trailers;
             (context.request_body, context.response_body) = (None, None);
         });
-        if self.vm.announce_stream(self.id).is_ok() {
+        if self.vm.announce_stream(self.callee, news).is_ok() {
             let callback = self.vm.callbacks().on_log.as_ref();
             // The response is out; a failure is counted and logged by the VM.
-            let _ = self.vm.call_optional(self.id, "proxy_on_log", callback, self.id);
+            let _ = self.vm.call_optional(self.callee, callback, self.callee.context);
         }
         let lent = self.with(|context| {
             context.is_read_only = false;
@@ -328,9 +323,9 @@ impl HttpStream {
             let callbacks = self.vm.callbacks();
             let done = callbacks.on_done.as_ref();
             // The result of done is ignored for streams, as in Envoy.
-            if self.vm.call_optional(self.id, "proxy_on_done", done, self.id).is_ok() {
+            if self.vm.call_optional(self.callee, done, self.callee.context).is_ok() {
                 let delete = callbacks.on_delete.as_ref();
-                let _ = self.vm.call_optional(self.id, "proxy_on_delete", delete, self.id);
+                let _ = self.vm.call_optional(self.callee, delete, self.callee.context);
             }
         }
     }
@@ -338,16 +333,21 @@ impl HttpStream {
     /// Time in the callbacks of this stream so far, as far as they were timed: all of them with
     /// [`PluginCosts::timing_all`](crate::PluginCosts::timing_all).
     pub fn time_spent(&self) -> Duration {
-        self.vm.with_stream(self.id, |context| context.time_spent).unwrap_or_default()
+        self.vm.with_stream(self.callee.context, |context| context.time_spent).unwrap_or_default()
     }
 
     /// Takes what the plugin asked for since the last time.
     pub fn take_actions(&mut self) -> StreamActions {
-        self.with(|context| {
+        self.take_some_actions().map_or_else(StreamActions::default, |actions| *actions)
+    }
+
+    /// Like [`HttpStream::take_actions`]; `None` if the plugin asked for nothing, as it mostly does.
+    pub fn take_some_actions(&mut self) -> Option<Box<StreamActions>> {
+        let taken = self.with(|context| {
             context.is_request_hidden = false;
-            std::mem::take(&mut context.actions)
-        })
-        .unwrap_or_default()
+            context.actions.take()
+        });
+        taken.flatten()
     }
 
     /// Takes the request headers out; they are no longer visible to the plugin.
@@ -394,41 +394,57 @@ impl HttpStream {
         self.with(|context| context.response_trailers.take()).flatten()
     }
 
+    #[inline]
     fn with<R>(&self, f: impl FnOnce(&mut StreamContext) -> R) -> Option<R> {
-        self.vm.with_stream(self.id, f)
+        self.vm.with_stream(self.callee.context, f)
+    }
+
+    /// Lays something out for the guest. Says whether it has yet to hear of the context.
+    #[inline]
+    fn show(&self, lay_out: impl FnOnce(&mut StreamContext)) -> Option<u32> {
+        let news = self.with(|context| {
+            lay_out(context);
+            context.announce()
+        });
+        news.flatten()
     }
 
     /// Calls into the context, which the guest has heard of by then.
     fn call<Params: WasmParams>(
         &self,
-        name: &'static str,
-        callback: Option<&TypedFunc<Params, u32>>,
+        news: Option<u32>,
+        callback: Option<&Callback<Params, u32>>,
         params: Params,
     ) -> Result<Option<u32>, Failure> {
         if self.is_not_missed(callback.is_some()) {
             return Ok(None);
         }
-        self.vm.announce_stream(self.id)?;
-        self.vm.call_optional(self.id, name, callback, params)
+        self.vm.announce_stream(self.callee, news)?;
+        self.vm.call_optional(self.callee, callback, params)
     }
 
     /// Whether the VM has died before an event of which the plugin would not have heard, and holds
     /// no headers of the stream.
     ///
     /// It has said all that it had to say about this stream, which need not end with the VM.
+    #[inline]
     fn is_not_missed(&self, has_callback: bool) -> bool {
+        !has_callback && self.vm.is_failed() && self.holds_no_headers()
+    }
+
+    fn holds_no_headers(&self) -> bool {
         let holds = |context: &mut StreamContext| {
             // Those of the response may be what it is about to be shown.
             let has_more = context.response_body.is_some() || context.response_trailers.is_some();
             context.request_headers.is_some() || context.response_headers.is_some() && has_more
         };
-        !has_callback && self.vm.is_failed() && self.with(holds) == Some(false)
+        self.with(holds) == Some(false)
     }
 
     /// The same for headers, whose callbacks have two shapes.
     fn call_headers(
         &self,
-        name: &'static str,
+        news: Option<u32>,
         callback: Option<&HeadersCallback>,
         count: u32,
         end_of_stream: bool,
@@ -436,13 +452,13 @@ impl HttpStream {
         if self.is_not_missed(callback.is_some()) {
             return Ok(None);
         }
-        self.vm.announce_stream(self.id)?;
-        self.vm.call_headers(self.id, name, callback, count, end_of_stream)
+        self.vm.announce_stream(self.callee, news)?;
+        self.vm.call_headers(self.callee, callback, count, end_of_stream)
     }
 
     /// A local reply stops the message, whatever the callback returned.
     fn has_local_reply(&self) -> bool {
-        self.with(|context| context.actions.local_reply.is_some()).unwrap_or_default()
+        self.with(|context| context.has_local_reply()).unwrap_or_default()
     }
 
     fn headers_action(&self, value: Option<u32>, allow_stop_iteration: bool) -> HeadersAction {
@@ -455,7 +471,12 @@ impl HttpStream {
     }
 
     fn data_action(&self, value: Option<u32>) -> DataAction {
-        if self.has_local_reply() {
+        let is_replied = self.with(|context| {
+            context.may_add_request_trailers = false;
+            context.may_add_response_trailers = false;
+            context.has_local_reply()
+        });
+        if is_replied == Some(true) {
             return DataAction::StopIterationNoBuffer;
         }
         value.map_or(DataAction::Continue, DataAction::from_guest)
@@ -471,30 +492,15 @@ impl HttpStream {
 
 impl Drop for HttpStream {
     fn drop(&mut self) {
-        self.vm.remove_context(self.id);
+        self.vm.remove_context(self.callee.context);
     }
 }
 
 impl std::fmt::Debug for HttpStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpStream").field("context_id", &self.id).finish_non_exhaustive()
-    }
-}
-
-// === impl HeadersCallback ===
-
-impl HeadersCallback {
-    pub(crate) fn call(
-        &self,
-        store: &mut wasmtime::Store<crate::vm_state::VmState>,
-        id: u32,
-        count: u32,
-        end_of_stream: bool,
-    ) -> wasmtime::Result<u32> {
-        match self {
-            Self::WithoutEnd(function) => function.call(store, (id, count)),
-            Self::WithEnd(function) => function.call(store, (id, count, u32::from(end_of_stream))),
-        }
+        f.debug_struct("HttpStream")
+            .field("context_id", &self.callee.context)
+            .finish_non_exhaustive()
     }
 }
 

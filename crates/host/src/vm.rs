@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
-use wasmtime::{Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Store, WasmParams, WasmResults};
 
 use crate::abi::LogLevel;
-use crate::callbacks::{Callbacks, HeadersCallback, typed};
+use crate::callbacks::{Callback, CallbackId, Callbacks, HeadersCallback, typed};
 use crate::census::CensusEntry;
 use crate::compiled_module::CompiledModule;
-use crate::context::{Context, RootContext, StreamContext};
+use crate::context::{Callee, Context, RootContext, StreamContext};
 use crate::deadline::Budget;
 use crate::error::{Failure, StartError};
 use crate::failure::describe;
@@ -61,7 +61,7 @@ impl VmHandle {
         let mut store = Store::new(&host.engine().inner, state);
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.check()));
-        let epochs = store.data_mut().deadline.begin(start_deadline);
+        let epochs = store.data_mut().deadline.begin(&start_deadline);
         store.set_epoch_deadline(epochs);
         let (instance, memory) = module
             .instantiate(&mut store)
@@ -125,9 +125,8 @@ impl VmHandle {
     /// Runs a callback that the plugin may lack; `None` if it does.
     pub(crate) fn call_optional<Params, Results>(
         &self,
-        context: u32,
-        name: &'static str,
-        callback: Option<&TypedFunc<Params, Results>>,
+        callee: Callee,
+        callback: Option<&Callback<Params, Results>>,
         params: Params,
     ) -> Result<Option<Results>, Failure>
     where
@@ -137,16 +136,17 @@ impl VmHandle {
         let Some(callback) = callback else {
             return self.failure().map_or(Ok(None), Err);
         };
-        self.call(context, name, self.0.callback_deadline, |store| callback.call(store, params))
-            .map(Some)
+        self.call(callee, callback.id, &self.0.callback_deadline, |store| {
+            callback.call(store, params)
+        })
+        .map(Some)
     }
 
     /// Like [`VmHandle::call_optional`], with the deadline of a start.
     pub(crate) fn call_start<Params, Results>(
         &self,
-        context: u32,
-        name: &'static str,
-        callback: Option<&TypedFunc<Params, Results>>,
+        callee: Callee,
+        callback: Option<&Callback<Params, Results>>,
         params: Params,
     ) -> Result<Option<Results>, Failure>
     where
@@ -154,14 +154,13 @@ impl VmHandle {
         Results: WasmResults,
     {
         let Some(callback) = callback else { return Ok(None) };
-        self.call(context, name, self.0.start_deadline, |store| callback.call(store, params))
+        self.call(callee, callback.id, &self.0.start_deadline, |store| callback.call(store, params))
             .map(Some)
     }
 
     pub(crate) fn call_headers(
         &self,
-        context: u32,
-        name: &'static str,
+        callee: Callee,
         callback: Option<&HeadersCallback>,
         count: u32,
         end_of_stream: bool,
@@ -169,25 +168,22 @@ impl VmHandle {
         let Some(callback) = callback else {
             return self.failure().map_or(Ok(None), Err);
         };
-        let call = |store: &mut Store<VmState>| callback.call(store, context, count, end_of_stream);
-        self.call(context, name, self.0.callback_deadline, call).map(Some)
+        let call =
+            |store: &mut Store<VmState>| callback.call(store, callee.context, count, end_of_stream);
+        self.call(callee, callback.id(), &self.0.callback_deadline, call).map(Some)
     }
 
-    /// Tells the guest of a stream context, once, before its first callback.
-    pub(crate) fn announce_stream(&self, id: u32) -> Result<(), Failure> {
-        let root = self.with_stream(id, |context| {
-            let is_new = !std::mem::replace(&mut context.is_created, true);
-            is_new.then_some(context.root)
-        });
-        if let Some(Some(root)) = root {
+    /// Tells the guest of a stream context if [`StreamContext::announce`] says that it is news.
+    pub(crate) fn announce_stream(&self, callee: Callee, news: Option<u32>) -> Result<(), Failure> {
+        if let Some(root) = news {
             let callback = self.callbacks().on_context_create.as_ref();
-            self.call_optional(id, "proxy_on_context_create", callback, (id, root))?;
+            self.call_optional(callee, callback, (callee.context, root))?;
         }
         Ok(())
     }
 
     /// Adds a context. `None` at the limit of live contexts or if the VM died.
-    pub(crate) fn insert_context(&self, context: Context) -> Option<u32> {
+    fn insert_with<R>(&self, insert: impl FnOnce(&mut VmState) -> Option<R>) -> Option<R> {
         if self.is_failed() {
             return None;
         }
@@ -197,13 +193,30 @@ impl VmHandle {
             state.host.limit_counters().count(LimitKind::Contexts);
             return None;
         }
-        state.contexts.insert(context)
+        insert(state)
+    }
+
+    /// Adds a root, as [`VmHandle::insert_with`] does.
+    pub(crate) fn insert_root(&self, root: RootContext) -> Option<u32> {
+        self.insert_with(|state| state.contexts.insert(Context::Root(Box::new(root))))
+    }
+
+    /// Adds a stream, as [`VmHandle::insert_with`] does.
+    pub(crate) fn insert_stream(&self, root: u32, host: Rc<dyn StreamHost>) -> Option<Callee> {
+        self.insert_with(|state| {
+            let costs_at = state.place_of_costs(root);
+            let context = state.contexts.insert_stream(root, host)?;
+            Some(Callee { context, root, costs_at })
+        })
     }
 
     pub(crate) fn remove_context(&self, id: u32) {
         // The context's host may own other streams of this VM: drop it after the borrow.
         let removed = self.0.store.borrow_mut().data_mut().contexts.remove(id);
-        drop(removed);
+        if let Some(Context::Stream(mut place)) = removed {
+            place.clear();
+            self.0.store.borrow_mut().data_mut().contexts.keep(place);
+        }
     }
 
     pub(crate) fn with_stream<R>(
@@ -223,11 +236,12 @@ impl VmHandle {
     }
 
     /// The only way into the guest.
+    #[inline]
     fn call<R>(
         &self,
-        context: u32,
-        name: &'static str,
-        deadline: Budget,
+        callee: Callee,
+        callback: CallbackId,
+        deadline: &Budget,
         enter: impl FnOnce(&mut Store<VmState>) -> wasmtime::Result<R>,
     ) -> Result<R, Failure> {
         if let Some(failure) = self.0.failure.get() {
@@ -235,16 +249,16 @@ impl VmHandle {
         }
         let mut store = self.0.store.borrow_mut();
         let state = store.data_mut();
-        state.current = context;
+        state.current = callee.context;
         state.effective = 0;
         // What was refused in an earlier callback is not why this one dies.
         state.limiter.refused = None;
-        let begin = state.begin_callback(context, name).then(Instant::now);
-        let epochs = store.data_mut().deadline.begin(deadline);
+        let begin = state.begin_callback(callee, callback).then(Instant::now);
+        let epochs = state.deadline.begin(deadline);
         store.set_epoch_deadline(epochs);
         let result = enter(&mut store);
         if let Some(begin) = begin {
-            store.data_mut().count_time(context, name, begin.elapsed());
+            store.data_mut().count_time(callee.context, callback, begin.elapsed());
         }
         match result {
             Ok(value) => {
@@ -256,22 +270,31 @@ impl VmHandle {
                 Ok(value)
             }
             Err(error) => {
-                let failure = describe(store.data(), name, &error);
-                let hosts = store.data().contexts.stream_hosts();
-                let services = store.data().all_services();
                 drop(store);
-                self.report(&failure);
-                let failure = self.0.failure.get_or_init(|| failure).clone();
-                self.0.census.set_retired(true);
-                services.iter().for_each(|services| services.died(&failure));
-                // Nobody will ever resume what this VM holds: its streams must look for themselves.
-                hosts.into_iter().for_each(wake);
-                Err(failure)
+                Err(self.die(callback, &error))
             }
         }
     }
 
+    /// Tells everybody concerned that the guest died in this callback.
+    #[cold]
+    fn die(&self, callback: CallbackId, error: &wasmtime::Error) -> Failure {
+        let store = self.0.store.borrow();
+        let failure = describe(store.data(), callback.name, error);
+        let hosts = store.data().contexts.stream_hosts();
+        let services = store.data().all_services();
+        drop(store);
+        self.report(&failure);
+        let failure = self.0.failure.get_or_init(|| failure).clone();
+        self.0.census.set_retired(true);
+        services.iter().for_each(|services| services.died(&failure));
+        // Nobody will ever resume what this VM holds: its streams must look for themselves.
+        hosts.into_iter().for_each(wake);
+        failure
+    }
+
     /// Does what a callback left behind for others than its own stream.
+    #[cold]
     fn follow_up(&self) {
         let (hosts, ended) = self.with_state(|state| {
             let touched = std::mem::take(&mut state.touched);
@@ -291,7 +314,7 @@ impl VmHandle {
     pub(crate) fn delete_root(&self, root: u32) -> Option<Rc<dyn PluginServices>> {
         let callback = self.callbacks().on_delete.as_ref();
         // Whether it dies of that makes no difference to a plugin that is gone.
-        let _ = self.call_optional(root, "proxy_on_delete", callback, root);
+        let _ = self.call_optional(Callee::root(root), callback, root);
         self.forget_root(root)
     }
 
@@ -312,21 +335,21 @@ impl VmHandle {
             let store = &mut *self.0.store.borrow_mut();
             store.data_mut().running = Running::Start;
             (
-                typed::<(), ()>(instance, store, "_initialize"),
-                typed::<(), ()>(instance, store, "_start"),
-                typed::<(u32, u32), u32>(instance, store, "main"),
-                typed::<(), u32>(instance, store, "__main_void"),
+                Callback::<(), ()>::find(instance, store, "_initialize"),
+                Callback::<(), ()>::find(instance, store, "_start"),
+                Callback::<(u32, u32), u32>::find(instance, store, "main"),
+                Callback::<(), u32>::find(instance, store, "__main_void"),
             )
         };
         if initialize.is_some() {
-            self.call_start(0, "_initialize", initialize.as_ref(), ())?;
+            self.call_start(Callee::root(0), initialize.as_ref(), ())?;
             if main.is_some() {
-                self.call_start(0, "main", main.as_ref(), (0, 0))?;
+                self.call_start(Callee::root(0), main.as_ref(), (0, 0))?;
             } else {
-                self.call_start(0, "__main_void", main_void.as_ref(), ())?;
+                self.call_start(Callee::root(0), main_void.as_ref(), ())?;
             }
         } else {
-            self.call_start(0, "_start", start.as_ref(), ())?;
+            self.call_start(Callee::root(0), start.as_ref(), ())?;
         }
         self.with_state(|state| state.running = Running::Callback);
         Ok(())

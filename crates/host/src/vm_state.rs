@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 use wasmtime::{Memory, TypedFunc};
 
 use crate::abi::{AbiVersion, Status};
+use crate::callbacks::CallbackId;
 use crate::callout::Tokens;
-use crate::context::{ContextTable, StreamContext};
+use crate::context::{Callee, ContextTable, StreamContext};
 use crate::costs::PluginCosts;
 use crate::deadline::Deadline;
 use crate::error::{FailureKind, HostError};
@@ -150,21 +151,28 @@ impl VmState {
             .map_or_else(|| Arc::from(""), |root| Arc::clone(&root.plugin))
     }
 
-    /// Counts a callback of this context that begins; returns whether it is to be timed.
-    pub(crate) fn begin_callback(&mut self, context: u32, name: &str) -> bool {
-        self.counted = if self.costs.is_empty() {
-            None
-        } else {
-            let root = self.contexts.root_of(context);
-            self.costs.iter().position(|(id, _)| Some(*id) == root)
+    /// Counts a callback that begins; returns whether it is to be timed.
+    #[inline]
+    pub(crate) fn begin_callback(&mut self, callee: Callee, callback: CallbackId) -> bool {
+        let is_right = |at: &usize| self.costs.get(*at).is_some_and(|(id, _)| *id == callee.root);
+        // Places change when a root goes.
+        self.counted = match callee.costs_at.filter(is_right) {
+            Some(at) => Some(at),
+            None => self.place_of_costs(callee.root),
         };
-        self.costs().is_some_and(|costs| costs.begin_callback(name))
+        self.costs().is_some_and(|costs| costs.begin_callback(callback.index))
+    }
+
+    /// Place of the costs of a root, if it wants them to be counted.
+    pub(crate) fn place_of_costs(&self, root: u32) -> Option<usize> {
+        self.costs.iter().position(|(id, _)| *id == root)
     }
 
     /// Counts the time of a callback of this context, which has just returned or died.
-    pub(crate) fn count_time(&mut self, context: u32, name: &str, time: Duration) {
+    #[cold]
+    pub(crate) fn count_time(&mut self, context: u32, callback: CallbackId, time: Duration) {
         if let Some(costs) = self.costs() {
-            costs.count_time(name, time, self.limiter.memory_bytes_now);
+            costs.count_time(callback.index, time, self.limiter.memory_bytes_now);
         }
         if let Some(stream) = self.contexts.stream_mut(context) {
             stream.time_spent = stream.time_spent.saturating_add(time);
@@ -172,6 +180,7 @@ impl VmState {
     }
 
     /// Where the costs are counted of the plugin whose code runs.
+    #[inline]
     pub(crate) fn costs(&self) -> Option<&PluginCosts> {
         Some(&*self.costs.get(self.counted?)?.1)
     }

@@ -259,6 +259,7 @@ impl Pipeline {
     }
 
     /// Does what a filter wants after a body callback. Returns what goes on to the next one.
+    #[inline]
     fn after_body(
         &mut self,
         filters: &mut Filters,
@@ -272,9 +273,7 @@ impl Pipeline {
         };
         match outcome {
             BodyOutcome::Continue(passed) => {
-                let mut all = std::mem::take(&mut slot.queued);
-                slot.is_queueing = false;
-                all.append(passed);
+                let all = slot.behind_queued(passed);
                 filter.take_resume();
                 let created = if end { filter.release_trailers(self.side) } else { None };
                 if slot.hold.take().is_some() {
@@ -541,6 +540,17 @@ impl Slot {
     /// Whether the filter stopped in a body or trailers callback.
     fn is_paused(&self) -> bool {
         self.is_buffering || self.is_queueing || self.holds_trailers
+    }
+
+    /// What passed the filter behind what the chain kept for it, which mostly is nothing.
+    fn behind_queued(&mut self, passed: BodyBuffer) -> BodyBuffer {
+        self.is_queueing = false;
+        if self.queued.is_empty() && !self.queued.is_modified() {
+            return passed;
+        }
+        let mut all = std::mem::take(&mut self.queued);
+        all.append(passed);
+        all
     }
 
     /// The filter will answer what it was shown, which is the end of the message or not.

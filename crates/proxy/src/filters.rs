@@ -64,6 +64,7 @@ impl AnyFactory {
 
 impl AnyFilter {
     /// Whether the filter is to be called for this message of the stream.
+    #[inline]
     pub(crate) fn takes_part(&self, side: Side) -> bool {
         match self {
             Self::Wasm(filter) => filter.takes_part(side),
@@ -123,6 +124,7 @@ impl AnyFilter {
     }
 
     /// Takes what the filter asked for in its last callback.
+    #[inline]
     pub(crate) fn take_resume(&mut self) -> Resume {
         match self {
             Self::Wasm(filter) => filter.take_resume(),

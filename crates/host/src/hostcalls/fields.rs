@@ -76,7 +76,7 @@ fn set_pairs(cx: &mut Cx<'_>, map: u32, ptr: u32, len: u32) -> Result<(), HostEr
     let (bytes, state) = cx.read(ptr, len)?;
     // What cannot be read counts as an empty list, as in Envoy.
     let entries = pairs::decode(bytes).unwrap_or_default();
-    change(state, map, |fields| fields.set_pairs(&entries))
+    change(state, map, 0, |fields| fields.set_pairs(&entries))
 }
 
 fn get(
@@ -89,13 +89,16 @@ fn get(
 ) -> Result<(), HostError> {
     let map = MapType::try_from(map)?;
     let (name, state) = cx.read(name_ptr, name_len)?;
-    let in_log = state.stream().is_some_and(|stream| stream.is_read_only);
     let found = match readable(state, map) {
-        Some(fields) => fields.find(name),
-        None if in_log => None,
+        Some(fields) => fields.find(name).and_then(|index| {
+            let value = fields.value_at(index)?;
+            Some((index, value.len()))
+        }),
+        // In the log an absent map is merely not found.
+        None if state.stream().is_some_and(|stream| stream.is_read_only) => None,
         None => return Err(Status::BadArgument.into()),
     };
-    let Some(index) = found else {
+    let Some((index, len)) = found else {
         return if state.abi == AbiVersion::V0_1_0 {
             // The oldest version has no "not found": a miss is an empty value.
             cx.give(&[], ptr_out, len_out)
@@ -103,8 +106,6 @@ fn get(
             Err(Status::NotFound.into())
         };
     };
-    let value = |state| readable(state, map).and_then(|fields| fields.value_at(index));
-    let len = value(state).map_or(0, http::HeaderValue::len);
     cx.give_with(len, ptr_out, len_out, |state, out| {
         if let Some(fields) = readable(state, map)
             && let Some(value) = fields.value_at(index)
@@ -126,8 +127,8 @@ fn add(
     let (memory, state) = cx.parts()?;
     let name = crate::memory::read(memory, name_ptr, name_len)?;
     let value = crate::memory::read(memory, value_ptr, value_len)?;
-    charge(state, name, value)?;
-    change(state, map, |fields| fields.add(name, value))
+    let added = name.len().saturating_add(value.len());
+    change(state, map, added, |fields| fields.add(name, value))
 }
 
 fn replace(
@@ -142,37 +143,37 @@ fn replace(
     let (memory, state) = cx.parts()?;
     let name = crate::memory::read(memory, name_ptr, name_len)?;
     let value = crate::memory::read(memory, value_ptr, value_len)?;
-    charge(state, name, value)?;
-    change(state, map, |fields| fields.replace(name, value))
+    let added = name.len().saturating_add(value.len());
+    change(state, map, added, |fields| fields.replace(name, value))
 }
 
 fn remove(cx: &mut Cx<'_>, map: u32, name_ptr: u32, name_len: u32) -> Result<(), HostError> {
     let map = MapType::try_from(map)?;
     let (name, state) = cx.read(name_ptr, name_len)?;
-    change(state, map, |fields| {
+    change(state, map, 0, |fields| {
         fields.remove(name);
         Ok(())
     })
 }
 
-/// Counts what a plugin adds, which lives outside of its own memory and its limit.
-fn charge(state: &mut VmState, name: &[u8], value: &[u8]) -> Result<(), HostError> {
-    let stream = state.stream_mut().ok_or(Status::BadArgument)?;
-    let bytes = stream.added_bytes.saturating_add(name.len()).saturating_add(value.len());
-    if bytes > MAX_ADDED_BYTES {
-        return Err(state.beyond(LimitKind::AddedHeaderBytes, Status::BadArgument));
-    }
-    stream.added_bytes = bytes;
-    Ok(())
-}
-
 /// Changes a map of the stream; a change of request headers makes its route be chosen anew.
+///
+/// Bytes that are added are counted, because they live outside of the plugin's own memory and its
+/// limit.
 fn change(
     state: &mut VmState,
     map: MapType,
+    added: usize,
     change: impl FnOnce(&mut Fields) -> Result<(), Status>,
 ) -> Result<(), HostError> {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+    if added > 0 {
+        let bytes = stream.added_bytes.saturating_add(added);
+        if bytes > MAX_ADDED_BYTES {
+            return Err(state.beyond(LimitKind::AddedHeaderBytes, Status::BadArgument));
+        }
+        stream.added_bytes = bytes;
+    }
     change(stream.fields_mut(map)?)?;
     if map == MapType::HttpRequestHeaders {
         stream.host.clear_route_cache(stream.fields(MapType::HttpRequestHeaders));

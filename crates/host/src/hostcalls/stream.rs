@@ -37,7 +37,7 @@ fn continue_stream(cx: &mut Cx<'_>, stream: u32) -> Result<(), HostError> {
         StreamType::HttpResponse => continue_response(cx),
         StreamType::Downstream => {
             if is_network(cx) {
-                act(cx, |stream| stream.actions.continue_request = true);
+                act(cx, |stream| stream.actions().continue_request = true);
             }
             Ok(())
         }
@@ -49,7 +49,7 @@ fn continue_request(cx: &mut Cx<'_>) -> Result<(), HostError> {
     if !is_network(cx) {
         act(cx, |stream| {
             stream.is_request_hidden = true;
-            stream.actions.continue_request = true;
+            stream.actions().continue_request = true;
         });
     }
     Ok(())
@@ -59,7 +59,7 @@ fn continue_response(cx: &mut Cx<'_>) -> Result<(), HostError> {
     if !is_network(cx) {
         act(cx, |stream| {
             stream.is_request_hidden = true;
-            stream.actions.continue_response = true;
+            stream.actions().continue_response = true;
         });
     }
     Ok(())
@@ -70,7 +70,7 @@ fn close_stream(cx: &mut Cx<'_>, stream: u32) -> Result<(), HostError> {
     let is_of_network = matches!(kind, StreamType::Downstream | StreamType::Upstream);
     if is_of_network == is_network(cx) {
         act(cx, |stream| {
-            stream.actions.close.get_or_insert(kind);
+            stream.actions().close.get_or_insert(kind);
         });
     }
     Ok(())
@@ -115,7 +115,7 @@ fn send_local_response(
         if stream.is_read_only || stream.is_network {
             return;
         }
-        match &mut stream.actions.local_reply {
+        match &mut stream.actions().local_reply {
             // The first answer counts, with the last reason, as in Envoy.
             Some(first) => first.details = details,
             none => *none = Some(LocalReply { status, details, body, headers, grpc_status }),

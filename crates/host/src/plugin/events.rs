@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use wasmtime::TypedFunc;
 
 use super::Plugin;
 use crate::abi::Status;
+use crate::callbacks::Callback;
 use crate::callout::{CallKind, GrpcStatus, HttpCallResponse};
-use crate::context::{Input, StreamContext};
+use crate::context::{Callee, Input, StreamContext};
 use crate::error::Failure;
 use crate::fields::Fields;
 use crate::stream::{LogFields, StreamHost};
@@ -46,8 +46,7 @@ impl Plugin {
         // Without an answer there are no maps and no body to look at, as in Envoy.
         self.set_input(response.map(Input::HttpResponse));
         let callback = self.vm.callbacks().on_http_call_response.as_ref();
-        let result =
-            self.vm.call_optional(self.root, "proxy_on_http_call_response", callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.set_input(None);
         self.clear_message();
         result.map(|_| ())
@@ -64,8 +63,7 @@ impl Plugin {
     ) -> Result<(), Failure> {
         let size = metadata.len();
         let callback = self.vm.callbacks().rare.on_grpc_receive_initial_metadata.as_ref();
-        let name = "proxy_on_grpc_receive_initial_metadata";
-        self.grpc_event(name, callback, token, size, Input::GrpcInitialMetadata(metadata))
+        self.grpc_event(callback, token, size, Input::GrpcInitialMetadata(metadata))
     }
 
     /// Runs `proxy_on_grpc_receive`, which for a call is the last event.
@@ -75,8 +73,7 @@ impl Plugin {
     pub fn on_grpc_receive(&self, token: u32, message: Bytes) -> Result<(), Failure> {
         let size = message.len();
         let callback = self.vm.callbacks().rare.on_grpc_receive.as_ref();
-        let name = "proxy_on_grpc_receive";
-        let result = self.grpc_event(name, callback, token, size, Input::GrpcMessage(message));
+        let result = self.grpc_event(callback, token, size, Input::GrpcMessage(message));
         if CallKind::of(token) == Some(CallKind::GrpcCall) {
             self.vm.with_state(|state| state.tokens.release(token, self.root));
         }
@@ -94,8 +91,7 @@ impl Plugin {
     ) -> Result<(), Failure> {
         let size = metadata.len();
         let callback = self.vm.callbacks().rare.on_grpc_receive_trailing_metadata.as_ref();
-        let name = "proxy_on_grpc_receive_trailing_metadata";
-        self.grpc_event(name, callback, token, size, Input::GrpcTrailingMetadata(metadata))
+        self.grpc_event(callback, token, size, Input::GrpcTrailingMetadata(metadata))
     }
 
     /// Runs `proxy_on_grpc_close`: a call failed, or the server ended a stream.
@@ -109,7 +105,7 @@ impl Plugin {
         self.set_status(status.code, &status.message);
         let callback = self.vm.callbacks().rare.on_grpc_close.as_ref();
         let params = (self.root, token, status.code);
-        let result = self.vm.call_optional(self.root, "proxy_on_grpc_close", callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.clear_message();
         result.map(|_| ())
     }
@@ -121,7 +117,7 @@ impl Plugin {
     pub fn on_foreign_function(&self, function: u32, data: Bytes) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_foreign_function.as_ref();
         let params = (self.root, function, count(data.len()));
-        self.with_call_data("proxy_on_foreign_function", callback, params, data)
+        self.with_call_data(callback, params, data)
     }
 
     /// Runs `envoy_on_resolve_dns`; no answers mean that the name was not found.
@@ -135,7 +131,7 @@ impl Plugin {
         let data = encode_answers(answers);
         let callback = self.vm.callbacks().rare.on_resolve_dns.as_ref();
         let params = (self.root, token, count(data.len()));
-        self.with_call_data("envoy_on_resolve_dns", callback, params, data)
+        self.with_call_data(callback, params, data)
     }
 
     /// Runs `envoy_on_stats_update` with counters and gauges in Envoy's encoding.
@@ -145,7 +141,7 @@ impl Plugin {
     pub fn on_stats_update(&self, data: Bytes) -> Result<(), Failure> {
         let callback = self.vm.callbacks().rare.on_stats_update.as_ref();
         let params = (self.root, count(data.len()));
-        self.with_call_data("envoy_on_stats_update", callback, params, data)
+        self.with_call_data(callback, params, data)
     }
 
     /// Runs `proxy_on_log` for the plugin itself and not for a stream of it: an access logger.
@@ -169,7 +165,7 @@ impl Plugin {
         };
         self.vm.with_state(|state| state.logging = Some(Box::new(context)));
         let callback = self.vm.callbacks().on_log.as_ref();
-        let result = self.vm.call_optional(self.root, "proxy_on_log", callback, self.root);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, self.root);
         let lent = self.vm.with_state(|state| state.logging.take());
         result?;
         Ok(lent.map_or_else(LogFields::default, |context| LogFields {
@@ -182,8 +178,7 @@ impl Plugin {
     /// An event of a call or stream; dropped if the plugin gave it up meanwhile.
     fn grpc_event(
         &self,
-        name: &'static str,
-        callback: Option<&TypedFunc<(u32, u32, u32), ()>>,
+        callback: Option<&Callback<(u32, u32, u32), ()>>,
         token: u32,
         size: usize,
         input: Input,
@@ -193,20 +188,19 @@ impl Plugin {
         }
         self.set_input(Some(input));
         let params = (self.root, token, count(size));
-        let result = self.vm.call_optional(self.root, name, callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.set_input(None);
         result.map(|_| ())
     }
 
     fn with_call_data<Params: wasmtime::WasmParams>(
         &self,
-        name: &'static str,
-        callback: Option<&TypedFunc<Params, ()>>,
+        callback: Option<&Callback<Params, ()>>,
         params: Params,
         data: Bytes,
     ) -> Result<(), Failure> {
         self.set_input(Some(Input::CallData(data)));
-        let result = self.vm.call_optional(self.root, name, callback, params);
+        let result = self.vm.call_optional(Callee::root(self.root), callback, params);
         self.set_input(None);
         result.map(|_| ())
     }

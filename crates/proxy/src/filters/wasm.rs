@@ -228,7 +228,10 @@ impl WasmFilter {
             }
         };
         let State::Live(stream) = &mut self.state else { return Ok(Some(value)) };
-        let actions = stream.take_actions();
+        let Some(actions) = stream.take_some_actions() else {
+            self.resume = Resume::default();
+            return Ok(Some(value));
+        };
         if let Some(reply) = actions.local_reply {
             return Err(Interrupt::LocalReply(reply));
         }
