@@ -382,3 +382,39 @@ impl StreamActions {
             && self.local_reply.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::{Context, ContextTable, MAX_SPARE};
+    use crate::stream::StreamHost;
+
+    struct Nobody;
+
+    impl StreamHost for Nobody {}
+
+    fn end(table: &mut ContextTable, id: u32) {
+        let Some(Context::Stream(mut place)) = table.remove(id) else { panic!("no stream {id}") };
+        place.clear();
+        table.keep(place);
+    }
+
+    #[test]
+    fn room_of_finished_streams_is_kept_up_to_a_bound_and_is_empty() {
+        let mut table = ContextTable::default();
+        let host = || Rc::new(Nobody) as Rc<dyn StreamHost>;
+        let ids: Vec<u32> =
+            (0..MAX_SPARE + 1).filter_map(|_| table.insert_stream(0, host())).collect();
+        ids.iter().for_each(|id| end(&mut table, *id));
+        assert_eq!((table.spare.len(), table.len()), (MAX_SPARE, 0));
+        let id = table.insert_stream(7, host()).unwrap();
+        assert_eq!(
+            (table.spare.len(), table.stream(id).map(|stream| stream.root)),
+            (MAX_SPARE - 1, Some(7))
+        );
+        assert!(
+            table.stream(id).is_some_and(|stream| !stream.is_created && stream.actions.is_none())
+        );
+    }
+}
