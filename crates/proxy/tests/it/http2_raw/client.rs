@@ -70,7 +70,14 @@ impl Client {
             if was_read && streams.iter().all(|stream| self.ends.contains_key(stream)) {
                 return Seen::Ends(std::mem::take(&mut self.ends));
             }
-            let Some(frame) = self.read_frame() else { return Seen::Closed };
+            let Some(frame) = self.read_frame() else {
+                // Who hears farewell may close with the last answer, and not read on.
+                let has_ended = |stream| self.ends.contains_key(stream);
+                if !streams.is_empty() && streams.iter().all(has_ended) {
+                    return Seen::Ends(std::mem::take(&mut self.ends));
+                }
+                return Seen::Closed;
+            };
             match Kind::of(frame.kind) {
                 Some(Kind::GoAway) => {
                     let code = number(&frame.payload[4..8]);
