@@ -83,7 +83,7 @@ impl Rig {
         let host = Arc::new(Host::new().expect("an engine"));
         let store = StoreOptions::new(folder.path().join("cache"));
         let store = Arc::new(ModuleStore::open(store).expect("a store"));
-        let builder = SnapshotBuilder::new(Arc::clone(&host), store, limits(), HashMap::new());
+        let mut builder = SnapshotBuilder::new(Arc::clone(&host), store, limits(), HashMap::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let proxy = Proxy::start(ProxyConfig::new(upstream.into()), host).expect("a proxy");
         runtime.expect("a runtime").block_on(async {

@@ -69,12 +69,23 @@ const fn is_encoded(byte: u8) -> bool {
 /// [`RefusedPath`] if the request is to be refused.
 pub(crate) fn normalize(uri: &mut Uri, level: PathNormalization) -> Result<(), RefusedPath> {
     let Some(target) = uri.path_and_query() else { return Ok(()) };
-    let Some(written) = rewritten(target.as_str(), level)? else { return Ok(()) };
-    let written = PathAndQuery::from_maybe_shared(Bytes::from(written));
+    let written = match rewritten(target.as_str(), level)? {
+        Some(written) => PathAndQuery::from_maybe_shared(Bytes::from(written)),
+        None if is_unwritten(uri, target) => Ok(PathAndQuery::from_static("/")),
+        None => return Ok(()),
+    };
     let mut parts = std::mem::take(uri).into_parts();
     parts.path_and_query = Some(written.map_err(|_| RefusedPath::Invalid)?);
     *uri = Uri::from_parts(parts).map_err(|_| RefusedPath::Invalid)?;
     Ok(())
+}
+
+/// Whether the target is a path that reads as `/` and would be written as nothing, as the library
+/// has it for `http://host#fragment`.
+fn is_unwritten(uri: &Uri, target: &PathAndQuery) -> bool {
+    uri.authority().is_some()
+        && target.as_str().len() == 1
+        && Uri::from(target.clone()).path().is_empty()
 }
 
 /// The path and query in their new form; `None` if that is the old one.

@@ -220,3 +220,15 @@ fn no_spelling_leaves_a_dot_segment_or_a_backslash() {
         }
     }
 }
+
+#[test]
+fn no_path_is_written_as_a_slash() {
+    for target in ["http://a", "http://a#f", "http://a/#f", "/#f", "/"] {
+        for level in LEVELS {
+            let mut uri: Uri = target.parse().unwrap();
+            normalize(&mut uri, level).unwrap();
+            let target_of_origin = Uri::from(uri.into_parts().path_and_query.unwrap());
+            assert_eq!(target_of_origin.to_string(), "/", "{target}");
+        }
+    }
+}

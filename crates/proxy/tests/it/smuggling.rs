@@ -174,6 +174,9 @@ fn a_request_has_one_host() {
         ("GET / HTTP/1.1\r\nhost: a, b\r\n\r\n", REFUSED),
         ("GET http://b/x HTTP/1.1\r\nhost: a\r\n\r\n", "200 200; GET b /x; GET a /end"),
         ("GET http://b/x HTTP/1.1\r\nhost: a\r\nhost: c\r\n\r\n", REFUSED),
+        // No path is one all the same.
+        ("GET http://b HTTP/1.1\r\nhost: a\r\n\r\n", "200 200; GET b /; GET a /end"),
+        ("GET http://b#x HTTP/1.1\r\nhost: a\r\n\r\n", "200 200; GET b /; GET a /end"),
     ]);
 }
 
