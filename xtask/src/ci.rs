@@ -29,7 +29,7 @@ const RESULTS: &str = "ci/tests.txt";
 /// What `cargo xtask ci` is told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Leave out the documentation, the rebuild of the plugins and the release build.
+    /// Leave out the documentation, the rebuild of the plugins, the release build and its instructions.
     #[arg(long)]
     fast: bool,
 }
@@ -119,6 +119,8 @@ fn steps(repository: &Repository) -> Vec<Step> {
             // As the README gives it.
             &["run", "--release", "--", "quickstart", "--once"],
         ),
+        // Of the same build.
+        slow("instructions", &["xtask", "bench", "instructions", "--check"]),
     ]
 }
 

@@ -15,7 +15,7 @@ use anyhow::Context;
 use fs_err as fs;
 
 use crate::bench::engine::{self, Engine, Ports};
-use crate::bench::instructions::baseline::{Baseline, Comparison};
+use crate::bench::instructions::baseline::{Baseline, Comparison, Surroundings};
 use crate::bench::instructions::callgrind::Callgrind;
 use crate::bench::instructions::traffic::{Client, Traffic, Upstream};
 use crate::bench::workload::{Case, Workload};
@@ -76,6 +76,14 @@ pub(super) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
             return Ok(());
         }
     }
+    let path = repository.path(BASELINE);
+    let surroundings = Surroundings::here()?;
+    if options.check
+        && let Some(reason) = Baseline::read(&path)?.is_foreign_to(&surroundings)
+    {
+        println!("SKIPPED: {reason}");
+        return Ok(());
+    }
     let program = match &options.binary {
         Some(binary) => engine::existing(binary)?,
         None => engine::build(repository, PROFILE)?,
@@ -90,9 +98,8 @@ pub(super) fn run(repository: &Repository, options: &Options) -> anyhow::Result<
             .with_context(|| format!("cannot count `{name}`"))?;
         counted.push((name.to_owned(), count));
     }
-    let path = repository.path(BASELINE);
     if options.bless {
-        Baseline::new(PROFILE, &counted).write(&path)?;
+        Baseline::new(PROFILE, surroundings, &counted).write(&path)?;
         eprintln!("wrote `{}`", path.display());
     }
     let comparison = Comparison::new(&Baseline::read(&path)?, &counted);

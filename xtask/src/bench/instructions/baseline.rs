@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+
+use crate::process;
 
 /// What a count may differ by before it is news: far above what two runs differ by.
 const TOLERANCE: f64 = 0.03;
@@ -16,11 +19,20 @@ const BLESS: &str = "`cargo xtask bench instructions --bless`";
 
 /// What is kept in the tree.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Baseline {
     /// The profile of the build that was measured.
     profile: String,
+    #[serde(flatten)]
+    surroundings: Surroundings,
     instructions_per_request: BTreeMap<String, u64>,
+}
+
+/// What counts depend on beside the code: another compiler makes other instructions, and for another
+/// processor the C library chooses other functions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Surroundings {
+    compiler: String,
+    processor: String,
 }
 
 /// New counts beside the kept ones.
@@ -45,9 +57,27 @@ enum Verdict {
 // === impl Baseline ===
 
 impl Baseline {
-    pub(super) fn new(profile: &str, counted: &[(String, u64)]) -> Self {
+    pub(super) fn new(
+        profile: &str,
+        surroundings: Surroundings,
+        counted: &[(String, u64)],
+    ) -> Self {
         let instructions_per_request = counted.iter().cloned().collect();
-        Self { profile: profile.to_owned(), instructions_per_request }
+        Self { profile: profile.to_owned(), surroundings, instructions_per_request }
+    }
+
+    /// Why it says nothing about counts in these surroundings, if so.
+    pub(super) fn is_foreign_to(&self, surroundings: &Surroundings) -> Option<String> {
+        let kept = &self.surroundings;
+        let is_foreign = !self.instructions_per_request.is_empty() && kept != surroundings;
+        is_foreign.then(|| {
+            let Surroundings { compiler, processor } = kept;
+            format!(
+                "instructions are kept for `{compiler}` on `{processor}`, and are not compared \
+                 with those of `{}` on `{}`",
+                surroundings.compiler, surroundings.processor
+            )
+        })
     }
 
     /// Empty where nothing is kept.
@@ -66,6 +96,23 @@ impl Baseline {
 
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
         Ok(fs::write(path, serde_json::to_string_pretty(self)? + "\n")?)
+    }
+}
+
+// === impl Surroundings ===
+
+impl Surroundings {
+    /// Those of this machine.
+    ///
+    /// # Errors
+    ///
+    /// If the compiler does not say which one it is.
+    pub(super) fn here() -> anyhow::Result<Self> {
+        let compiler = process::output(Command::new("rustc").arg("--version"))?;
+        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = processors.lines().find_map(|line| line.strip_prefix("model name"));
+        let model = model.unwrap_or_default().trim_start_matches([' ', '\t', ':']);
+        Ok(Self { compiler: compiler.trim().to_owned(), processor: model.trim().to_owned() })
     }
 }
 
@@ -178,8 +225,16 @@ mod tests {
         vec![("a".to_owned(), count), ("b".to_owned(), 500)]
     }
 
+    fn on(processor: &str) -> Surroundings {
+        Surroundings { compiler: "rustc 1".to_owned(), processor: processor.to_owned() }
+    }
+
+    fn kept(counted: &[(String, u64)]) -> Baseline {
+        Baseline::new("release", on("one"), counted)
+    }
+
     fn compared(count: u64) -> Comparison {
-        Comparison::new(&Baseline::new("release", &counted(10_000)), &counted(count))
+        Comparison::new(&kept(&counted(10_000)), &counted(count))
     }
 
     #[test]
@@ -208,11 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn counts_of_other_surroundings_are_not_compared() {
+        let baseline = kept(&counted(7));
+        assert_eq!(baseline.is_foreign_to(&on("one")), None);
+        let reason = baseline.is_foreign_to(&on("another")).unwrap();
+        assert!(reason.contains("`one`") && reason.contains("`another`"), "{reason}");
+        // Nothing that is kept is no reason: it has to be kept.
+        assert_eq!(Baseline::default().is_foreign_to(&on("one")), None);
+        assert!(!Surroundings::here().unwrap().compiler.is_empty());
+    }
+
+    #[test]
     fn what_is_kept_is_read_again_and_foreign_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kept.json");
         assert!(Baseline::read(&path).unwrap().instructions_per_request.is_empty());
-        Baseline::new("release", &counted(7)).write(&path).unwrap();
+        kept(&counted(7)).write(&path).unwrap();
         assert_eq!(Baseline::read(&path).unwrap().instructions_per_request["a"], 7);
         for text in ["", "{}", r#"{"profile": "release", "instructions_per_request": {"a": -1}}"#] {
             fs::write(&path, text).unwrap();
