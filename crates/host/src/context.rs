@@ -405,8 +405,10 @@ mod tests {
         let mut table = ContextTable::default();
         let host = || Rc::new(Nobody) as Rc<dyn StreamHost>;
         let ids: Vec<u32> =
-            (0..MAX_SPARE + 1).filter_map(|_| table.insert_stream(0, host())).collect();
-        ids.iter().for_each(|id| end(&mut table, *id));
+            (0..=MAX_SPARE).filter_map(|_| table.insert_stream(0, host())).collect();
+        for id in ids {
+            end(&mut table, id);
+        }
         assert_eq!((table.spare.len(), table.len()), (MAX_SPARE, 0));
         let id = table.insert_stream(7, host()).unwrap();
         assert_eq!(
