@@ -48,6 +48,9 @@ impl WasmFilter {
             host.has_caught_up.set(true);
             self.state = State::Live(fresh);
             self.factory.spec().stats.count_recovery();
+        } else {
+            // The guest has heard of it, and must not keep it.
+            fresh.finish();
         }
     }
 }
