@@ -19,8 +19,8 @@ const STORM: u64 = 1500;
 const CALM: u64 = 500;
 /// Rounds of a run that is given no time.
 const ROUNDS: u64 = 1;
-/// Of the time, or the rounds, what passes before memory is taken to be warm: one part of this.
-const WARM_UP: u32 = 5;
+/// Memory is looked at in the second and in the last of so many parts of a run.
+const WARM_UP: usize = 5;
 
 /// What the checker's thread finds.
 struct Found {
@@ -110,24 +110,21 @@ fn every_answer_is_right_while_everything_breaks() {
 
 /// Alternates until the time or the rounds are over.
 async fn rounds(checker: &Rc<Checker>, upstream: &Upstream, end: Option<Instant>) -> Found {
-    let begun = Instant::now();
     let is_over = |round: u64| match end {
         Some(end) => Instant::now() >= end,
         None => round >= ROUNDS,
     };
-    let is_warm = || match end {
-        Some(end) => begun.elapsed() >= (end - begun) / WARM_UP,
-        None => true,
-    };
-    let (mut round, mut after_warm_up) = (0, None);
+    let (mut round, mut calms) = (0, Vec::new());
     while !is_over(round) && !checker.is_over() {
         checker.storm(STORM).await;
         checker.calm(CALM).await;
         round += 1;
-        if after_warm_up.is_none() && is_warm() {
-            after_warm_up = Some(Usage::now());
-        }
+        calms.push(Usage::now());
     }
+    let part = calms.len() / WARM_UP;
+    let early = calms.iter().skip(part).take(part.max(1));
+    let late = calms.iter().rev().take(part.max(1));
+    let (after_warm_up, at_end) = (least(early), least(late));
     let received = &upstream.received;
     Found {
         totals: checker.totals.borrow().json(),
@@ -138,9 +135,17 @@ async fn rounds(checker: &Rc<Checker>, upstream: &Upstream, end: Option<Instant>
         repeated: received.repeated.get(),
         mangled: received.mangled.get(),
         first_wrong_at_upstream: received.first_wrong(),
-        after_warm_up: after_warm_up.unwrap_or_default(),
-        at_end: Usage::now(),
+        after_warm_up,
+        at_end,
     }
+}
+
+/// The least memory of these, and its files.
+///
+/// Memory of guests that took all they could goes up and down by a third from calm to calm; what is
+/// never given back lifts the least.
+fn least<'a>(calms: impl Iterator<Item = &'a Usage>) -> Usage {
+    calms.min_by_key(|usage| usage.resident_kib).copied().unwrap_or_default()
 }
 
 /// Changes the configuration whenever the checker asks for it; says how often.
