@@ -18,8 +18,8 @@ use crate::{SWAPS_VARIABLE, alone, eventually, number};
 
 /// Changes of a short run.
 const SWAPS: u64 = 300;
-/// Changes before memory is taken to be warm: one part of this.
-const WARM_UP: u64 = 5;
+/// Changes before memory is taken to be warm: one part of this. It takes some five thousand.
+const WARM_UP: u64 = 2;
 /// Connections that ask at one time.
 const CLIENTS: usize = 4;
 
