@@ -69,6 +69,11 @@ pub(crate) async fn start(registry: RegistryBuilder) -> Registry {
     registry.start().await.unwrap()
 }
 
+/// Whether nobody answers: to a new connection, or to one that is kept and has not ended yet.
+pub(crate) fn is_unreachable(error: &FetchError) -> bool {
+    matches!(error, FetchError::Connect { .. } | FetchError::Interrupted { .. })
+}
+
 /// The URL of an image in a registry.
 pub(crate) fn oci(registry: &Registry, reference: &str) -> String {
     format!("oci://{}/{reference}", registry.addr())
