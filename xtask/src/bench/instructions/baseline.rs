@@ -19,10 +19,10 @@ const BLESS: &str = "`cargo xtask bench instructions --bless`";
 
 /// What is kept in the tree.
 #[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Baseline {
     /// The profile of the build that was measured.
     profile: String,
-    #[serde(flatten)]
     surroundings: Surroundings,
     instructions_per_request: BTreeMap<String, u64>,
 }
@@ -30,6 +30,7 @@ pub(super) struct Baseline {
 /// What counts depend on beside the code: another compiler makes other instructions, and for another
 /// processor the C library chooses other functions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Surroundings {
     compiler: String,
     processor: String,
@@ -283,6 +284,13 @@ mod tests {
         for text in ["", "{}", r#"{"profile": "release", "instructions_per_request": {"a": -1}}"#] {
             fs::write(&path, text).unwrap();
             assert!(Baseline::read(&path).is_err(), "{text}");
+        }
+        // Whole, but for one name that nobody knows.
+        kept(&counted(7)).write(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        for known in [r#""profile""#, r#""compiler""#] {
+            fs::write(&path, text.replacen(known, &format!(r#""other": "", {known}"#), 1)).unwrap();
+            assert!(Baseline::read(&path).is_err(), "{known}");
         }
     }
 }
