@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use fs_err::File;
 use tokio::runtime::Runtime;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};
 use wasmplug_proxy::{AccessLog, AccessLogFormat, AccessLogSink};
 
 use crate::args::{AccessLogEncoding, RunArguments};
+use crate::logging::lines_to;
 use crate::signals::hang_ups;
 
 /// Lines that wait to be written; what comes beyond is lost, and counted. Source: ours.
@@ -99,11 +100,7 @@ fn append_to(path: &Path) -> std::io::Result<File> {
 
 impl Writer {
     fn new(to: impl std::io::Write + Send + 'static) -> (Self, WorkerGuard) {
-        let builder = NonBlockingBuilder::default()
-            .lossy(true)
-            .buffered_lines_limit(WAITING_LINES)
-            .thread_name("access-log");
-        let (lines, guard) = builder.finish(to);
+        let (lines, guard) = lines_to(to, WAITING_LINES, "access-log");
         (Self { lost: lines.error_counter(), lines }, guard)
     }
 }
@@ -121,25 +118,10 @@ impl AccessLogSink for Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::mpsc::channel;
 
     use super::*;
-
-    /// Says that it was given something, and then waits to be let go on.
-    struct Stuck(Sender<()>, Receiver<()>);
-
-    impl Write for Stuck {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            let _ = self.0.send(());
-            let _ = self.1.recv();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::logging::tests::Stuck;
 
     #[test]
     fn lines_beyond_those_that_may_wait_are_lost_and_counted() {

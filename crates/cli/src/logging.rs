@@ -36,15 +36,21 @@ pub(crate) fn start(
             WithHint::wrap(anyhow::Error::new(error).context("`--log` is not a filter"), Some(hint))
         },
     )?;
-    let (writer, guard) = writer_to(std::io::stderr());
+    let (writer, guard) = lines_to(std::io::stderr(), MAX_WAITING_LINES, "log");
     let lines =
         tracing_subscriber::fmt::layer().with_ansi(environment.has_colours).with_writer(writer);
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(guard)
 }
 
-fn writer_to(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES).finish(out)
+/// Writes lines on a thread of this name; beyond `most` that wait, they are dropped and counted.
+pub(crate) fn lines_to(
+    out: impl Write + Send + 'static,
+    most: usize,
+    thread: &str,
+) -> (NonBlocking, WorkerGuard) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(most);
+    builder.thread_name(thread).finish(out)
 }
 
 // === impl PluginLog ===
@@ -85,19 +91,19 @@ impl LogSink for PluginLog {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::{self, Write};
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::{MAX_WAITING_LINES, writer_to};
+    use super::{MAX_WAITING_LINES, lines_to};
 
-    /// Writes a line when it is allowed to, and nothing afterwards is left of it.
-    struct Gate(Receiver<()>);
+    /// Says that it was given something, and then waits to be let go on.
+    pub(crate) struct Stuck(pub(crate) Sender<()>, pub(crate) Receiver<()>);
 
-    impl Write for Gate {
+    impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // An error once the gate stays open.
-            let _ = self.0.recv();
+            let _ = self.0.send(());
+            let _ = self.1.recv();
             Ok(bytes.len())
         }
 
@@ -108,18 +114,17 @@ mod tests {
 
     #[test]
     fn lines_beyond_those_that_may_wait_are_dropped() {
-        let (open, gate) = channel();
-        let (mut writer, guard) = writer_to(Gate(gate));
+        let ((began, has_begun), (go_on, may_go_on)) = (channel(), channel());
+        let (mut writer, _guard) = lines_to(Stuck(began, may_go_on), MAX_WAITING_LINES, "log");
         let dropped = writer.error_counter();
+        writer.write_all(b"in hand").unwrap();
+        has_begun.recv().unwrap();
         for _ in 0..MAX_WAITING_LINES {
-            writer.write_all(b"line\n").unwrap();
+            writer.write_all(b"waits").unwrap();
         }
         assert_eq!(dropped.dropped_lines(), 0);
-        // One more may be on its way through the gate.
-        writer.write_all(b"line\n").unwrap();
-        writer.write_all(b"line\n").unwrap();
-        assert!(dropped.dropped_lines() > 0);
-        drop(open);
-        drop(guard);
+        writer.write_all(b"dropped").unwrap();
+        assert_eq!(dropped.dropped_lines(), 1);
+        drop(go_on);
     }
 }
