@@ -199,7 +199,7 @@ impl WasmFilter {
 
     pub(crate) fn finish(&mut self) {
         if let State::Live(stream) = std::mem::replace(&mut self.state, State::Bypassed) {
-            let was_alive = stream.failure().is_none();
+            let was_alive = !stream.has_failed();
             stream.finish();
             if was_alive {
                 self.factory.stream_finished();
