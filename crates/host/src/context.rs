@@ -24,17 +24,7 @@ use crate::stream::{LifeSpan, LocalReply, StreamHost};
 pub(crate) struct ContextTable {
     by_id: IdTable<Context>,
     last_id: u32,
-    /// Room of streams that are over.
-    spare: Vec<StreamPlace>,
 }
-
-/// Most places that a VM keeps for the streams to come. Source: ours.
-const MAX_SPARE: usize = 256;
-
-/// Room for one stream context, used again and again: getting it from the allocator and giving it
-/// back costs as much as a call into the guest.
-#[derive(Default)]
-pub(crate) struct StreamPlace(Box<Option<StreamContext>>);
 
 /// A context that is called into.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +39,7 @@ pub(crate) struct Callee {
 /// One context. Streams are boxed: they are many times larger than what a lookup moves.
 pub(crate) enum Context {
     Root(Box<RootContext>),
-    Stream(StreamPlace),
+    Stream(Box<StreamContext>),
 }
 
 /// State of one plugin in this VM.
@@ -147,20 +137,6 @@ impl ContextTable {
         Some(id)
     }
 
-    /// Adds a stream, as [`ContextTable::insert`] does.
-    pub(crate) fn insert_stream(&mut self, root: u32, host: Rc<dyn StreamHost>) -> Option<u32> {
-        let mut place = self.spare.pop().unwrap_or_default();
-        *place.0 = Some(StreamContext::new(root, host));
-        self.insert(Context::Stream(place))
-    }
-
-    /// Keeps the room of a stream that is over.
-    pub(crate) fn keep(&mut self, place: StreamPlace) {
-        if self.spare.len() < MAX_SPARE {
-            self.spare.push(place);
-        }
-    }
-
     pub(crate) fn remove(&mut self, id: u32) -> Option<Context> {
         self.by_id.remove(id)
     }
@@ -175,7 +151,7 @@ impl ContextTable {
 
     pub(crate) fn stream(&self, id: u32) -> Option<&StreamContext> {
         match self.by_id.get(id)? {
-            Context::Stream(place) => place.0.as_ref().as_ref(),
+            Context::Stream(stream) => Some(stream),
             Context::Root(_) => None,
         }
     }
@@ -183,7 +159,7 @@ impl ContextTable {
     #[inline]
     pub(crate) fn stream_mut(&mut self, id: u32) -> Option<&mut StreamContext> {
         match self.by_id.get_mut(id)? {
-            Context::Stream(place) => place.0.as_mut().as_mut(),
+            Context::Stream(stream) => Some(stream),
             Context::Root(_) => None,
         }
     }
@@ -192,7 +168,7 @@ impl ContextTable {
     pub(crate) fn root_of(&self, id: u32) -> Option<u32> {
         match self.by_id.get(id)? {
             Context::Root(_) => Some(id),
-            Context::Stream(place) => place.root(),
+            Context::Stream(stream) => Some(stream.root),
         }
     }
 
@@ -200,7 +176,7 @@ impl ContextTable {
     pub(crate) fn root(&self, id: u32) -> Option<&RootContext> {
         match self.by_id.get(id)? {
             Context::Root(root) => Some(root),
-            Context::Stream(place) => match self.by_id.get(place.root()?)? {
+            Context::Stream(stream) => match self.by_id.get(stream.root)? {
                 Context::Root(root) => Some(root),
                 Context::Stream(_) => None,
             },
@@ -219,25 +195,10 @@ impl ContextTable {
     /// Hosts of all streams, to tell them that the VM died.
     pub(crate) fn stream_hosts(&self) -> Vec<Rc<dyn StreamHost>> {
         let hosts = self.by_id.values().filter_map(|context| match context {
-            Context::Stream(place) => {
-                place.0.as_ref().as_ref().map(|stream| Rc::clone(&stream.host))
-            }
+            Context::Stream(stream) => Some(Rc::clone(&stream.host)),
             Context::Root(_) => None,
         });
         hosts.collect()
-    }
-}
-
-// === impl StreamPlace ===
-
-impl StreamPlace {
-    /// Drops the stream that is over.
-    pub(crate) fn clear(&mut self) {
-        *self.0 = None;
-    }
-
-    fn root(&self) -> Option<u32> {
-        self.0.as_ref().as_ref().map(|stream| stream.root)
     }
 }
 
@@ -380,43 +341,5 @@ impl StreamActions {
             && !self.continue_response
             && self.close.is_none()
             && self.local_reply.is_none()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::rc::Rc;
-
-    use super::{Context, ContextTable, MAX_SPARE};
-    use crate::stream::StreamHost;
-
-    struct Nobody;
-
-    impl StreamHost for Nobody {}
-
-    fn end(table: &mut ContextTable, id: u32) {
-        let Some(Context::Stream(mut place)) = table.remove(id) else { panic!("no stream {id}") };
-        place.clear();
-        table.keep(place);
-    }
-
-    #[test]
-    fn room_of_finished_streams_is_kept_up_to_a_bound_and_is_empty() {
-        let mut table = ContextTable::default();
-        let host = || Rc::new(Nobody) as Rc<dyn StreamHost>;
-        let ids: Vec<u32> =
-            (0..=MAX_SPARE).filter_map(|_| table.insert_stream(0, host())).collect();
-        for id in ids {
-            end(&mut table, id);
-        }
-        assert_eq!((table.spare.len(), table.len()), (MAX_SPARE, 0));
-        let id = table.insert_stream(7, host()).unwrap();
-        assert_eq!(
-            (table.spare.len(), table.stream(id).map(|stream| stream.root)),
-            (MAX_SPARE - 1, Some(7))
-        );
-        assert!(
-            table.stream(id).is_some_and(|stream| !stream.is_created && stream.actions.is_none())
-        );
     }
 }

@@ -205,7 +205,8 @@ impl VmHandle {
     pub(crate) fn insert_stream(&self, root: u32, host: Rc<dyn StreamHost>) -> Option<Callee> {
         self.insert_with(|state| {
             let costs_at = state.place_of_costs(root);
-            let context = state.contexts.insert_stream(root, host)?;
+            let stream = Context::Stream(Box::new(StreamContext::new(root, host)));
+            let context = state.contexts.insert(stream)?;
             Some(Callee { context, root, costs_at })
         })
     }
@@ -213,10 +214,7 @@ impl VmHandle {
     pub(crate) fn remove_context(&self, id: u32) {
         // The context's host may own other streams of this VM: drop it after the borrow.
         let removed = self.0.store.borrow_mut().data_mut().contexts.remove(id);
-        if let Some(Context::Stream(mut place)) = removed {
-            place.clear();
-            self.0.store.borrow_mut().data_mut().contexts.keep(place);
-        }
+        drop(removed);
     }
 
     pub(crate) fn with_stream<R>(
